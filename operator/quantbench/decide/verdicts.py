@@ -1,0 +1,160 @@
+"""From what pods, logs and passes show to a verdict."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from quantbench import times
+from quantbench.api.names import Verdict
+from quantbench.api.run import Outcome, Pass, RunLimits, RunLoadPlan
+from quantbench.engine.diagnosis import diagnose
+from quantbench.observe import Pod
+from quantbench.results import Fault, LoadLog, check_complete, missing_passes
+
+SERVER_FAULTS = frozenset({"ServerDied", "ServerNotReady"})
+"""What the load generator says when the fault is the server's: the server's own log tells more."""
+SERVER_END_GRACE = timedelta(seconds=10)
+"""How long to wait for a dead server's pod to show how it ended."""
+LOG_GRACE = timedelta(seconds=60)
+"""How long to ask again for the log of an ended container: a busy kubelet answers late, and the log decides."""
+
+LOAD_HINTS = {
+    "DatasetMissing": "mount the volume that holds workload.dataset and check its path",
+    "DatasetInvalid": "check that the file is ShareGPT JSON: a list of records with conversations",
+    "ResultCorrupt": "the log of the load pod was changed or rotated; run again",
+    "ResultTooLarge": "ask for fewer loads or repeats",
+}
+
+
+def failed(reason: str, message: str, **more: str | None) -> Outcome:
+    """The verdict for what has no verdict of its own."""
+    return Outcome(name=Verdict.FAILED, reason=reason[:64], message=message[:1024], **more)
+
+
+def ended_within(pod: Pod, grace: timedelta, now: datetime) -> bool:
+    """Whether the pod's main container is known to have ended just now."""
+    finished = pod.terminated.finished_at if pod.terminated else None
+    return finished is not None and abs(now - times.parse(finished)) < grace
+
+
+def server_ended(server: Pod, log: str | None, now: datetime, *, ready: bool) -> Outcome | None:
+    """Why the server stopped; None to ask again for its log (None: it could not be had)."""
+    if log is None and ended_within(server, LOG_GRACE, now):
+        return None
+    ended = server.terminated
+    where = "under load" if ready else "while starting"
+    if server.failed_init:
+        return failed("InitContainerFailed", server.failed_init.message or "an init container failed")
+    if server.reason == "DeadlineExceeded":
+        return Outcome(name=Verdict.TIMED_OUT, reason="ServerDeadline", message="the server pod outlived every limit")
+    if ended and ended.reason == "OOMKilled":
+        return Outcome(
+            name=Verdict.OUT_OF_MEMORY,
+            reason="ContainerMemory",
+            message=f"the server's container exceeded its memory limit {where}",
+            hint="raise engine.podTemplate.resources.limits.memory",
+        )
+    found = diagnose(log or "", ended.exit_code if ended else None)
+    code = f" with exit code {ended.exit_code}" if ended else ""
+    return Outcome(
+        name=found.verdict,
+        reason=found.reason[:64],
+        message=f"the server ended {where}{code}" + (f": {found.line}"[:900] if found.line else ""),
+        log_line=found.line[:512] if found.line else None,
+        hint=found.hint[:512] if found.hint else None,
+    )
+
+
+def load_ended(
+    load: Pod,
+    server: Pod,
+    log: LoadLog,
+    server_log: str | None,
+    plan: RunLoadPlan,
+    passes: Sequence[Pass],
+    now: datetime,
+) -> Outcome | None:
+    """The verdict once the load generator has ended; None to wait for its log, or for the server's end to show."""
+    if load.failed_init:
+        return failed("RunnerNotInstalled", load.failed_init.message or "the init container of the load pod failed")
+    ended = load.terminated
+    if ended and ended.reason == "OOMKilled":
+        hint = "raise engine.podTemplate.loadResources.limits.memory"
+        return failed("LoadOutOfMemory", "the load generator exceeded its memory limit", hint=hint)
+    if not log.readable and ended_within(load, LOG_GRACE, now):
+        return None
+    fault = check_complete(log, ended.message if ended else None)
+    if fault is None:
+        return _measured(plan, passes)
+    if server.ended:
+        return server_ended(server, server_log, now, ready=bool(passes) or log.ready)
+    if fault.reason in SERVER_FAULTS and ended_within(load, SERVER_END_GRACE, now):
+        return None
+    return _load_fault(fault)
+
+
+def _load_fault(fault: Fault) -> Outcome:
+    if fault.reason == "ServerNotReady":
+        return Outcome(
+            name=Verdict.TIMED_OUT, reason="StartTimeout", message=fault.message or "the server was not ready"
+        )
+    return failed(fault.reason, fault.message, hint=LOAD_HINTS.get(fault.reason))
+
+
+def _measured(plan: RunLoadPlan, passes: Sequence[Pass]) -> Outcome:
+    missing = missing_passes(passes, plan)
+    if missing:
+        return failed("ResultIncomplete", f"passes without a readable result: {', '.join(missing)[:900]}")
+    invalid = [measured for measured in passes if not measured.valid]
+    if not invalid:
+        return Outcome(name=Verdict.MEASURED, reason="AllPassesValid", message=f"{len(passes)} passes, all valid")
+    first = invalid[0]
+    reason = first.invalid_reason or "Invalid"
+    message = f"{len(invalid)} of {len(passes)} passes are invalid, first {first.load}/{first.repeat}: {first.message}"
+    with_valid = {measured.load for measured in passes if measured.valid}
+    if all(load.name in with_valid for load in plan.loads):
+        return Outcome(name=Verdict.UNSTABLE, reason=reason, message=message)
+    inconsistent = reason in ("OutputLengthDrift", "CountersDisagree", "PrefixCacheHit", "ImplausibleFigures")
+    return Outcome(name=Verdict.INCONSISTENT if inconsistent else Verdict.FAILED, reason=reason, message=message)
+
+
+def cannot_start(pod: Pod, now: datetime, grace: timedelta, limits: RunLimits) -> Outcome | None:
+    """A pod that will never run: no node, no image, or a reference to something that does not exist."""
+    waited = now - times.parse(pod.scheduled_at or pod.created_at)
+    if pod.scheduled_at is None and waited > timedelta(seconds=limits.schedule_timeout_seconds):
+        why = pod.unschedulable or "no reason given"
+        message = f"no node for pod {pod.name} within {limits.schedule_timeout_seconds} s: {why}"
+        return Outcome(
+            name=Verdict.UNSCHEDULABLE,
+            reason="NoNode",
+            message=message[:1024],
+            hint="check the target's nodeSelector, its GPUs, tolerations and volume claims",
+        )
+    waiting = pod.waiting
+    if waiting is None:
+        return None
+    if waiting.hopeless or (waiting.image and waited > timedelta(seconds=limits.start_timeout_seconds)):
+        return Outcome(
+            name=Verdict.IMAGE_UNAVAILABLE,
+            reason=waiting.reason[:64],
+            message=(waiting.message or f"{waiting.reason} of pod {pod.name}")[:1024],
+            hint="check the image's name, and engine.podTemplate.imagePullSecrets for a private registry",
+        )
+    if waiting.configuration and waited > grace:
+        return failed(waiting.reason, f"{waiting.reason}: {waiting.message}")
+    return None
+
+
+def start_timeout(server: Pod, log: str | None, limits: RunLimits) -> Outcome:
+    """The server was not ready in time."""
+    if server.waiting and server.waiting.image:
+        return Outcome(
+            name=Verdict.IMAGE_UNAVAILABLE, reason=server.waiting.reason[:64], message=server.waiting.message[:1024]
+        )
+    lines = [line.strip() for line in (log or "").splitlines() if line.strip()]
+    return Outcome(
+        name=Verdict.TIMED_OUT,
+        reason="StartTimeout",
+        message=f"the server was not ready within {limits.start_timeout_seconds} s of having a node",
+        log_line=lines[-1][:512] if lines else None,
+        hint="raise limits.startTimeout, or look at the last log line",
+    )

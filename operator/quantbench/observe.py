@@ -1,0 +1,390 @@
+"""Raw Kubernetes objects → the few facts that decisions need. Total functions: odd objects never raise."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from pydantic import ValidationError
+
+from quantbench import times
+from quantbench.api.base import MAX_SECONDS, JsonObject
+from quantbench.api.benchmark import QuantBenchmarkSpec, QuantBenchmarkStatus
+from quantbench.api.run import QuantBenchmarkRunSpec, QuantBenchmarkRunStatus
+from quantbench.resources import labels
+from quantbench.resources.load import CONTAINER as LOAD_CONTAINER
+from quantbench.resources.server import CONTAINER as SERVER_CONTAINER
+
+IMAGE_REASONS = frozenset(
+    {
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "ErrImageNeverPull",
+        "ImageInspectError",
+        "RegistryUnavailable",
+    }
+)
+HOPELESS_IMAGE = re.compile(
+    r"not found|manifest unknown|InvalidImageName|ErrImageNeverPull|invalid reference format|unauthorized|denied"
+    r"|couldn't parse image|not present with pull policy of Never",
+    re.IGNORECASE,
+)
+"""Pull errors that waiting does not mend. Others (time-outs, 5xx of the registry) are left to the kubelet's retries."""
+LOSS_REASONS = frozenset(
+    {
+        "Evicted",
+        "Preempting",
+        "NodeLost",
+        "Shutdown",
+        "NodeShutdown",
+        "Terminated",
+        "NodeAffinity",
+        "UnexpectedAdmissionError",
+    }
+)
+MAIN_CONTAINERS = (SERVER_CONTAINER, LOAD_CONTAINER)
+CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"})
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A QuantBenchmark as read."""
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int
+    deleting: bool
+    spec: QuantBenchmarkSpec
+    status: QuantBenchmarkStatus
+
+
+@dataclass(frozen=True)
+class Run:
+    """A QuantBenchmarkRun as read."""
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int
+    created_at: str
+    deleting: bool
+    spec: QuantBenchmarkRunSpec
+    status: QuantBenchmarkRunStatus
+
+    @property
+    def cell(self) -> tuple[str, str]:
+        """Variant and target."""
+        return (self.spec.variant.name, self.spec.target.name)
+
+
+@dataclass(frozen=True)
+class Termination:
+    """How a container ended."""
+
+    exit_code: int
+    reason: str
+    message: str
+    started_at: str | None
+    finished_at: str | None
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Why a container has not started."""
+
+    reason: str
+    message: str
+
+    @property
+    def image(self) -> bool:
+        """The image cannot be had, at least for now."""
+        return self.reason in IMAGE_REASONS
+
+    @property
+    def hopeless(self) -> bool:
+        """Waiting will not help."""
+        return self.image and bool(HOPELESS_IMAGE.search(f"{self.reason} {self.message}"))
+
+    @property
+    def configuration(self) -> bool:
+        """The container refers to something that does not exist or cannot be created."""
+        return self.reason in CONFIG_REASONS
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A server or load pod."""
+
+    name: str
+    uid: str
+    attempt: int
+    phase: str
+    created_at: str
+    node: str | None
+    address: str | None
+    deleting_at: str | None
+    deletion_asked_at: str | None
+    reason: str
+    message: str
+    scheduled_at: str | None
+    unschedulable: str | None
+    sandbox_ready_at: str | None
+    ready_at: str | None
+    disrupted: str | None
+    started_at: str | None
+    terminated: Termination | None
+    waiting: Waiting | None
+    failed_init: Termination | None
+
+    @property
+    def ended(self) -> bool:
+        """Its main container will not run again, whatever injected sidecars still do."""
+        return self.phase in ("Succeeded", "Failed") or self.terminated is not None
+
+    @property
+    def lost(self) -> str | None:
+        """Why the pod is lost through no doing of its own, or None."""
+        if self.reason in LOSS_REASONS:
+            return f"{self.reason}: {self.message}".strip(": ")
+        if self.disrupted is not None and (self.ended or self.deleting_at):
+            return self.disrupted or "disrupted"
+        return "deleted by something else" if self.removed else None
+
+    @property
+    def removed(self) -> bool:
+        """It was deleted while it worked: a deletion ends the container too, and that end says nothing about it."""
+        if not self.deleting_at:
+            return False
+        finished = self.terminated.finished_at if self.terminated else None
+        asked = times.seconds_between(self.deletion_asked_at, finished)
+        return not self.ended if asked is None else asked >= 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """A load Job."""
+
+    name: str
+    uid: str
+    attempt: int
+    created_at: str
+    deleting: bool
+    failed: str | None
+
+
+@dataclass(frozen=True)
+class Children:
+    """Everything that belongs to one run, split by attempt."""
+
+    server: Pod | None = None
+    job: Job | None = None
+    load: Pod | None = None
+    stale_pods: tuple[Pod, ...] = ()
+    stale_jobs: tuple[Job, ...] = ()
+
+    @property
+    def gone(self) -> bool:
+        """Nothing is left."""
+        return not (self.server or self.job or self.load or self.stale_pods or self.stale_jobs)
+
+
+def read_benchmark(raw: JsonObject) -> Benchmark:
+    """A QuantBenchmark from its object.
+
+    Raises:
+        pydantic.ValidationError: the specification does not fit the models, e.g. after a downgrade of the CRD.
+    """
+    metadata = _mapping(raw, "metadata")
+    return Benchmark(
+        name=str(metadata["name"]),
+        namespace=str(metadata["namespace"]),
+        uid=str(metadata["uid"]),
+        generation=int(metadata.get("generation", 1)),
+        deleting=bool(metadata.get("deletionTimestamp")),
+        spec=QuantBenchmarkSpec.model_validate(raw.get("spec") or {}),
+        status=benchmark_status(raw),
+    )
+
+
+def benchmark_status(raw: JsonObject) -> QuantBenchmarkStatus:
+    """The status of a QuantBenchmark. It can be rebuilt from its runs, so one that cannot be read counts as empty."""
+    try:
+        # A newer operator's fields are no reason to stop.
+        return QuantBenchmarkStatus.model_validate(raw.get("status") or {}, extra="ignore")
+    except ValidationError:
+        return QuantBenchmarkStatus()
+
+
+def read_run(raw: JsonObject) -> Run:
+    """A QuantBenchmarkRun from its object.
+
+    Raises:
+        pydantic.ValidationError: it does not fit the models. Its status holds results, so it is never guessed.
+    """
+    metadata = _mapping(raw, "metadata")
+    return Run(
+        name=str(metadata["name"]),
+        namespace=str(metadata["namespace"]),
+        uid=str(metadata["uid"]),
+        generation=int(metadata.get("generation", 1)),
+        created_at=str(metadata.get("creationTimestamp", "")),
+        deleting=bool(metadata.get("deletionTimestamp")),
+        spec=QuantBenchmarkRunSpec.model_validate(raw.get("spec") or {}, extra="ignore"),
+        status=QuantBenchmarkRunStatus.model_validate(raw.get("status") or {}, extra="ignore"),
+    )
+
+
+def owned_by(child: Mapping[str, Any], uid: str) -> bool:
+    """Whether the object's controller is the one with this uid: names and labels alone can be reused."""
+    return any(reference.get("uid") == uid for reference in _mappings(_mapping(child, "metadata"), "ownerReferences"))
+
+
+def children(pods: Iterable[JsonObject], jobs: Iterable[JsonObject], run_uid: str, attempt: int) -> Children:
+    """Sort a run's pods and jobs into the current attempt's and stale ones."""
+    own_jobs = [read_job(job) for job in jobs if owned_by(job, run_uid)]
+    job_uids = {job.uid for job in own_jobs}
+    server, load, stale = None, None, []
+    for raw in pods:
+        if not (owned_by(raw, run_uid) or any(owned_by(raw, uid) for uid in job_uids)):
+            continue
+        pod, component = read_pod(raw), _label(raw, labels.COMPONENT)
+        if pod.attempt != attempt:
+            stale.append(pod)
+        elif component == labels.SERVER:
+            server = pod
+        elif load is None or pod.created_at > load.created_at:
+            load = pod
+    current = [job for job in own_jobs if job.attempt == attempt]
+    return Children(
+        server=server,
+        job=current[0] if current else None,
+        load=load,
+        stale_pods=tuple(stale),
+        stale_jobs=tuple(job for job in own_jobs if job.attempt != attempt),
+    )
+
+
+def read_pod(raw: JsonObject) -> Pod:
+    """The facts of a pod's main container and conditions."""
+    metadata, status, spec = _mapping(raw, "metadata"), _mapping(raw, "status"), _mapping(raw, "spec")
+    conditions = {str(condition.get("type")): condition for condition in _mappings(status, "conditions")}
+    state = _mapping(_main(_mappings(status, "containerStatuses")), "state")
+    initial = [_mapping(container, "state") for container in _mappings(status, "initContainerStatuses")]
+    scheduled, disrupted = conditions.get("PodScheduled", {}), conditions.get("DisruptionTarget", {})
+    terminated = _termination(state)
+    failures = (ended for ended in map(_termination, initial) if ended and ended.exit_code != 0)
+    return Pod(
+        name=str(metadata.get("name", "")),
+        uid=str(metadata.get("uid", "")),
+        attempt=_attempt(raw),
+        phase=str(status.get("phase", "Pending")),
+        created_at=str(metadata.get("creationTimestamp", "")),
+        node=_text(spec, "nodeName"),
+        address=_text(status, "podIP"),
+        deleting_at=_moment(metadata, "deletionTimestamp"),
+        deletion_asked_at=_deletion_asked(metadata),
+        reason=str(status.get("reason", "")),
+        message=str(status.get("message", "")),
+        scheduled_at=_since(conditions, "PodScheduled"),
+        unschedulable=str(scheduled.get("message", "")) if scheduled.get("reason") == "Unschedulable" else None,
+        sandbox_ready_at=_since(conditions, "PodReadyToStartContainers"),
+        ready_at=_since(conditions, "Ready"),
+        disrupted=str(disrupted.get("message", "")) if disrupted.get("status") == "True" else None,
+        started_at=_moment(_mapping(state, "running"), "startedAt") or (terminated.started_at if terminated else None),
+        terminated=terminated,
+        waiting=next((waiting for waiting in map(_waiting, (state, *initial)) if waiting), None),
+        failed_init=next(failures, None),
+    )
+
+
+def read_job(raw: JsonObject) -> Job:
+    """The facts of a load Job."""
+    metadata = _mapping(raw, "metadata")
+    failed = None
+    for condition in _mappings(_mapping(raw, "status"), "conditions"):
+        if condition.get("type") == "Failed" and condition.get("status") == "True":
+            failed = f"{condition.get('reason', '')}: {condition.get('message', '')}".strip(": ")
+    return Job(
+        name=str(metadata.get("name", "")),
+        uid=str(metadata.get("uid", "")),
+        attempt=_attempt(raw),
+        created_at=str(metadata.get("creationTimestamp", "")),
+        deleting=bool(metadata.get("deletionTimestamp")),
+        failed=failed,
+    )
+
+
+def _mapping(parent: Any, key: str) -> Mapping[str, Any]:
+    value = parent.get(key) if isinstance(parent, Mapping) else None
+    return value if isinstance(value, Mapping) else {}
+
+
+def _mappings(parent: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    items = parent.get(key)
+    return [item for item in items if isinstance(item, Mapping)] if isinstance(items, list) else []
+
+
+def _text(parent: Mapping[str, Any], key: str) -> str | None:
+    value = parent.get(key)
+    return value if isinstance(value, str) and value else None
+
+
+def _moment(parent: Mapping[str, Any], key: str) -> str | None:
+    """A timestamp as it stands, or None where there is none that can be read."""
+    value = _text(parent, key)
+    return value if value and times.is_moment(value) else None
+
+
+def _main(containers: list[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The status of our container: admission webhooks may have added others, and the kubelet sorts them by name."""
+    ours = (container for container in containers if container.get("name") in MAIN_CONTAINERS)
+    return next(ours, containers[0] if containers else {})
+
+
+def _label(raw: JsonObject, key: str) -> str:
+    return str(_mapping(_mapping(raw, "metadata"), "labels").get(key, ""))
+
+
+def _since(conditions: Mapping[str, Mapping[str, Any]], kind: str) -> str | None:
+    condition = conditions.get(kind, {})
+    return _moment(condition, "lastTransitionTime") if condition.get("status") == "True" else None
+
+
+def _deletion_asked(metadata: Mapping[str, Any]) -> str | None:
+    """When a pod's deletion was asked for; its deletionTimestamp is when the grace period ends."""
+    ends, grace = _moment(metadata, "deletionTimestamp"), metadata.get("deletionGracePeriodSeconds")
+    if ends is None or not isinstance(grace, int) or not 0 <= grace <= MAX_SECONDS:
+        return ends
+    try:
+        return times.render(times.parse(ends) - timedelta(seconds=grace))
+    except OverflowError:
+        return ends
+
+
+def _attempt(raw: JsonObject) -> int:
+    text = _label(raw, labels.ATTEMPT)
+    return int(text) if text.isdecimal() and len(text) < 16 else 0
+
+
+def _termination(state: Mapping[str, Any]) -> Termination | None:
+    ended = _mapping(state, "terminated")
+    if not ended:
+        return None
+    code = ended.get("exitCode", 0)
+    return Termination(
+        exit_code=code if isinstance(code, int) else -1,
+        reason=str(ended.get("reason", "")),
+        message=str(ended.get("message", "")),
+        started_at=_moment(ended, "startedAt"),
+        finished_at=_moment(ended, "finishedAt"),
+    )
+
+
+def _waiting(state: Mapping[str, Any]) -> Waiting | None:
+    reason = _text(_mapping(state, "waiting"), "reason")
+    if reason in ("PodInitializing", "ContainerCreating", None):
+        return None
+    return Waiting(reason, str(_mapping(state, "waiting").get("message", "")))

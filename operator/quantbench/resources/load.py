@@ -1,0 +1,132 @@
+"""The load generator: one Job per run that drives all loads against the server pod."""
+
+import json
+from dataclasses import dataclass
+
+from quantbench.api.base import JsonObject
+from quantbench.api.run import QuantBenchmarkRunSpec
+from quantbench.resources import labels
+from quantbench.resources.pods import (
+    CONTAINER_SECURITY,
+    OUR_VOLUMES,
+    RUNNER_PATH,
+    amounts,
+    child_labels,
+    container,
+    metadata,
+    pod_spec,
+)
+from quantbench.resources.server import PORT
+from quantbench.results import prompts, warmup_prompts
+
+CONTAINER = "load"
+RUNNER_VOLUME = f"{OUR_VOLUMES}runner"
+
+
+@dataclass(frozen=True)
+class RunnerImage:
+    """The operator's own image, which brings the load runner along."""
+
+    image: str
+    pull_policy: str = "IfNotPresent"
+
+
+def load_name(run_name: str, attempt: int) -> str:
+    """Name of the load Job of an attempt."""
+    return f"{run_name}-l{attempt}"
+
+
+def load_job(
+    run_name: str,
+    run_uid: str,
+    namespace: str,
+    spec: QuantBenchmarkRunSpec,
+    attempt: int,
+    address: str,
+    runner: RunnerImage,
+) -> JsonObject:
+    """The load Job of one attempt.
+
+    ``address`` is the server pod's IP, so that no Service stands in the measured path.
+    """
+    template = spec.engine.pod_template
+    host = f"[{address}]" if ":" in address else address
+    env = {"QUANTBENCH_SERVER": f"http://{host}:{PORT}", "QUANTBENCH_LOAD": json.dumps(runner_spec(spec))}
+    if spec.load.workload.raw_output_dir:
+        env["QUANTBENCH_RAW_DIR"] = f"{spec.load.workload.raw_output_dir}/{run_name}-{attempt}"
+    load = container(CONTAINER, spec, ["python3", f"{RUNNER_PATH}/loadrunner"], env, amounts(template.load_resources))
+    load["volumeMounts"].append({"name": RUNNER_VOLUME, "mountPath": RUNNER_PATH, "readOnly": True})
+    pod = pod_spec(
+        template,
+        [load],
+        initContainers=[_install_runner(runner)],
+        affinity=_beside_the_server(run_name, attempt),
+        terminationGracePeriodSeconds=2,
+    )
+    pod["volumes"].append({"name": RUNNER_VOLUME, "emptyDir": {}})
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata(load_name(run_name, attempt), namespace, run_name, run_uid, spec, attempt, labels.LOAD),
+        "spec": {
+            # A second try would measure on a server that the first has warmed up and filled.
+            "backoffLimit": 0,
+            "completions": 1,
+            "parallelism": 1,
+            "template": {"metadata": {"labels": child_labels(run_name, spec, attempt, labels.LOAD)}, "spec": pod},
+        },
+    }
+
+
+def _install_runner(runner: RunnerImage) -> JsonObject:
+    return {
+        "name": "install-runner",
+        "image": runner.image,
+        "imagePullPolicy": runner.pull_policy,
+        "command": ["cp", "-r", "/app/benchmarks/loadrunner", f"{RUNNER_PATH}/"],
+        "securityContext": CONTAINER_SECURITY,
+        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
+        "volumeMounts": [{"name": RUNNER_VOLUME, "mountPath": RUNNER_PATH}],
+    }
+
+
+def _beside_the_server(run_name: str, attempt: int) -> JsonObject:
+    """On the server's node if there is room: the image is there, and no network is measured."""
+    chosen = {labels.RUN: run_name, labels.ATTEMPT: str(attempt), labels.COMPONENT: labels.SERVER}
+    term = {"labelSelector": {"matchLabels": chosen}, "topologyKey": "kubernetes.io/hostname"}
+    preferred = [{"weight": 100, "podAffinityTerm": term}]
+    return {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}}
+
+
+def runner_spec(spec: QuantBenchmarkRunSpec) -> JsonObject:
+    """What the load runner is told, as JSON in its environment."""
+    workload, limits = spec.load.workload, spec.limits
+    return {
+        "schema": 1,
+        "engineVersion": spec.engine.version,
+        "model": _served_name(spec),
+        "tokenizer": spec.engine.tokenizer,
+        "dataset": workload.dataset.to_json(),
+        "ignoreEOS": workload.ignore_eos,
+        "temperature": workload.temperature,
+        "seed": workload.seed,
+        "percentiles": [50, 90, 99],
+        "serverReadyTimeoutSeconds": limits.start_timeout_seconds,
+        "repeats": spec.load.repeats,
+        "loads": [
+            {
+                "name": load.name,
+                "requestRate": str(load.request_rate),
+                "maxConcurrency": load.max_concurrency,
+                "burstiness": load.burstiness,
+                "numPrompts": prompts(load, workload),
+                "warmupPrompts": warmup_prompts(load, workload),
+            }
+            for load in spec.load.loads
+        ],
+    }
+
+
+def _served_name(spec: QuantBenchmarkRunSpec) -> str:
+    flag = "--served-model-name="
+    return next(argument[len(flag) :] for argument in spec.engine.args if argument.startswith(flag))

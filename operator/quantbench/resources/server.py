@@ -1,0 +1,64 @@
+"""The server: one bare pod that runs `vllm serve`."""
+
+from quantbench.api.base import MAX_SECONDS, JsonObject
+from quantbench.api.run import QuantBenchmarkRunSpec
+from quantbench.resources import labels
+from quantbench.resources.pods import amounts, container, metadata, pod_spec
+from quantbench.results import warmup_prompts
+
+PORT = 8000
+CONTAINER = "vllm"
+
+
+def server_name(run_name: str, attempt: int) -> str:
+    """Name of the server pod of an attempt."""
+    return f"{run_name}-s{attempt}"
+
+
+def server_pod(run_name: str, run_uid: str, namespace: str, spec: QuantBenchmarkRunSpec, attempt: int) -> JsonObject:
+    """The server pod of one attempt.
+
+    It is a bare pod that is never restarted: a crash is a finding, not something to hide.
+    """
+    template, target = spec.engine.pod_template, spec.target
+    gpus = {target.gpu_resource_name: target.gpus} if target.gpus else None
+    env = {variable.name: variable.value or "" for variable in spec.engine.env}
+    vllm = container(
+        CONTAINER,
+        spec,
+        ["vllm", "serve", spec.engine.model, *spec.engine.args],
+        env,
+        amounts(template.resources, gpus),
+    )
+    vllm["ports"] = [{"name": "http", "containerPort": PORT}]
+    # A startup probe tells readiness within a second and then leaves the loaded server alone. It never kills:
+    # the operator's own deadline does, with a reason.
+    vllm["startupProbe"] = {
+        "httpGet": {"path": "/health", "port": PORT},
+        "periodSeconds": 1,
+        "timeoutSeconds": 5,
+        "failureThreshold": 1_000_000,
+    }
+    pod = pod_spec(
+        template,
+        [vllm],
+        nodeSelector=dict(target.node_selector),
+        terminationGracePeriodSeconds=1,
+        # Should the operator never come back, the GPU is freed all the same.
+        activeDeadlineSeconds=longest_life(spec),
+    )
+    if template.affinity:
+        pod["affinity"] = template.affinity
+    head = metadata(server_name(run_name, attempt), namespace, run_name, run_uid, spec, attempt, labels.SERVER)
+    if template.annotations:
+        head["annotations"] = dict(template.annotations)
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": head, "spec": pod}
+
+
+def longest_life(spec: QuantBenchmarkRunSpec) -> int:
+    """Upper bound of a server's life when every stage takes as long as it may [s]."""
+    limits, plan = spec.limits, spec.load
+    warmups = sum(1 for load in plan.loads if warmup_prompts(load, plan.workload))
+    passes = len(plan.loads) * plan.repeats + warmups
+    life = limits.schedule_timeout_seconds + limits.start_timeout_seconds + (passes + 1) * limits.load_timeout_seconds
+    return min(life, MAX_SECONDS)

@@ -1,0 +1,127 @@
+"""The installed chart on a real node: real scheduler, kubelet and containerd, real vLLM, real ShareGPT prompts."""
+
+import json
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.demo import STATE, Demo
+
+STUDY = Path(__file__).parent / "study.yaml"
+DEADLINE = 600
+
+
+@pytest.fixture(scope="session")
+def demo() -> Iterator[Demo]:
+    """A cluster with chart and models; one that was there before stays."""
+    ours = not (STATE / "kubeconfig").exists()
+    demo = Demo(STUDY)
+    for step in (demo.cluster, demo.prompts, demo.chart, demo.models):
+        step()
+    yield demo
+    if ours:
+        demo.down()
+
+
+@pytest.fixture(scope="session")
+def finished(demo: Demo) -> dict[str, Any]:
+    """The study after its end; the operator is killed three times while it runs."""
+    demo.start()
+    for stage in ("Starting", "Loading", "Starting"):
+        wait_for(lambda stage=stage: stage in [_stage(run) for run in runs(demo)])
+        kill_operator(demo)
+    wait_for(lambda: _condition(study(demo), "Complete")["status"] == "True")
+    return study(demo)
+
+
+def study(demo: Demo) -> dict[str, Any]:
+    return json.loads(demo.kubectl("get", "quantbenchmark", "e2e", "-o", "json"))
+
+
+def runs(demo: Demo) -> list[dict[str, Any]]:
+    return json.loads(demo.kubectl("get", "quantbenchmarkruns", "-l", "quantbench.dev/benchmark=e2e", "-o", "json"))[
+        "items"
+    ]
+
+
+def _condition(raw: dict[str, Any], kind: str) -> dict[str, Any]:
+    conditions = raw.get("status", {}).get("conditions", [])
+    return next((condition for condition in conditions if condition["type"] == kind), {"status": "", "reason": ""})
+
+
+def _stage(run: dict[str, Any]) -> str:
+    return _condition(run, "Complete")["reason"]
+
+
+def wait_for(holds: Any) -> None:
+    end = time.monotonic() + DEADLINE
+    while not holds():
+        assert time.monotonic() < end, "not reached in time"
+        time.sleep(0.5)
+
+
+def kill_operator(demo: Demo) -> None:
+    """Kill without warning: the container gets SIGKILL, and a new pod takes over."""
+    demo.kubectl(
+        "delete", "pod", "-l", "app.kubernetes.io/component=operator", "--grace-period=0", "--force", "--wait=false"
+    )
+
+
+def verdicts(demo: Demo) -> dict[str, Any]:
+    return {run["spec"]["variant"]["name"]: run["status"]["verdict"] for run in runs(demo)}
+
+
+@pytest.mark.timeout(1800)
+def test_every_run_ends_in_its_verdict(demo: Demo, finished: dict[str, Any]) -> None:
+    found = verdicts(demo)
+    assert found["bf16"]["name"] == "Measured"
+    assert found["gptq-int8"]["name"] == "Unsupported"
+    assert "Marlin does not support weight_bits" in found["gptq-int8"]["logLine"]
+    assert finished["status"]["progress"] == "2/2"
+
+
+@pytest.mark.timeout(1800)
+def test_client_and_server_counted_the_same(demo: Demo, finished: dict[str, Any]) -> None:
+    [measured] = [run for run in runs(demo) if run["spec"]["variant"]["name"] == "bf16"]
+    passes = measured["status"]["passes"]
+    assert [one["repeat"] for one in passes] == [1, 2]
+    for one in passes:
+        assert one["valid"]
+        assert one["completed"] == one["asked"] == 16
+        assert one["failed"] == 0
+        assert one["server"]["generationTokens"] == one["totalOutputTokens"] > 0
+        assert one["server"]["requestsSucceeded"] == 16
+        assert one["totalTokensPerSecond"] > one["outputTokensPerSecond"] > 0
+
+
+@pytest.mark.timeout(1800)
+def test_killing_the_operator_cost_only_time(demo: Demo, finished: dict[str, Any]) -> None:
+    assert all(run["status"]["attempt"] == 1 for run in runs(demo))
+    assert all(run["status"].get("lost", 0) == 0 for run in runs(demo))
+
+
+@pytest.mark.timeout(1800)
+def test_nothing_is_left_running(demo: Demo, finished: dict[str, Any]) -> None:
+    left = json.loads(demo.kubectl("get", "pods,jobs", "-l", "quantbench.dev/benchmark=e2e", "-o", "json"))["items"]
+    assert left == []
+
+
+@pytest.mark.timeout(1800)
+def test_results_are_in_prometheus_format(demo: Demo, finished: dict[str, Any]) -> None:
+    labels = 'benchmark="e2e",load="c4",namespace="quantbench",target="cpu",variant="bf16"'
+
+    def exported() -> bool:
+        address = demo.kubectl(
+            "get", "pods", "-l", "app.kubernetes.io/component=operator", "-o", "jsonpath={.items[0].status.podIP}"
+        )
+        try:
+            with urllib.request.urlopen(f"http://{address}:8080/metrics", timeout=5) as answer:
+                return f"quantbench_result_total_tokens_per_second{{{labels}}}" in answer.read().decode()
+        except OSError:
+            return False
+
+    wait_for(exported)

@@ -1,0 +1,245 @@
+"""A study that is deleted, suspended, edited or robbed of its pods in each of its stages."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+import pytest_asyncio
+
+from harness import lives
+from harness.api import Refused
+from harness.invariants import Invariants
+from harness.kubelet import NODE_LABEL
+from harness.lab import Lab
+from harness.operator import Operator
+from harness.study import Space, study
+
+STAGES = ("Scheduling", "Starting", "Loading", "Releasing")
+GATE = "quantbench.dev/test-gate"
+
+
+@dataclass
+class Held:
+    """A study whose first run is held in one stage until it is let go."""
+
+    lab: Lab
+    space: Space
+    operator: Operator
+    stage: str
+    invariants: Invariants
+    variant: str = ""
+    free: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @classmethod
+    async def at(cls, lab: Lab, stage: str) -> "Held":
+        space = await lab.space()
+        held = cls(lab, space, lab.operator(space), stage, Invariants(space))
+        selector = {NODE_LABEL: space.node}
+        if stage == "Scheduling":
+            selector[f"{GATE}-{space.name}"] = "open"
+        elif stage == "Starting":
+            lab.kubelet.script(space.name, "server", lives.serves_once(held.free))
+        elif stage == "Loading":
+            lab.kubelet.script(space.name, "load", lives.measures(hold=held.free))
+        else:
+            lab.kubelet.lingering[space.name] = held.free
+        await space.submit(targets=[{"name": "node", "nodeSelector": selector, "gpus": 1}])
+        held.operator.start()
+        await space.until(held.reached, about=f"a run in {stage}")
+        return held
+
+    def reached(self) -> bool:
+        """Whether the run is in its stage; under load once some of its passes are stored, which must not be mixed up."""
+        space = self.space
+        for run in space.runs():
+            self.variant = run["spec"]["variant"]["name"]
+            if space.stage(self.variant) == self.stage and space.ever("Pod", "server"):
+                return self.stage != "Loading" or bool(run["status"].get("passes"))
+        return False
+
+    async def let_go(self) -> None:
+        self.free.set()
+        if self.stage == "Scheduling":
+            label = {f"{GATE}-{self.space.name}": "open"}
+            await self.lab.api.merge("Node", None, self.space.node, {"metadata": {"labels": label}})
+
+
+@pytest_asyncio.fixture(params=STAGES, loop_scope="session")
+async def held(request: pytest.FixtureRequest, lab: Lab) -> AsyncIterator[Held]:
+    held = await Held.at(lab, request.param)
+    yield held
+    await held.let_go()
+    lab.kubelet.lingering.pop(held.space.name, None)
+
+
+async def test_deleted(held: Held) -> None:
+    """Everything goes, and a benchmark of the same name starts afresh at once."""
+    space = held.space
+    before = space.benchmark()
+    assert before is not None
+    old = {seen.uid for kind in ("Pod", "Job", "QuantBenchmarkRun") for seen in space.ever(kind)}
+    await space.remove()
+    await space.until(lambda: space.benchmark() is None, about="the benchmark is gone")
+    await space.submit()
+    await held.let_go()
+    after = await space.until_complete()
+    assert after["metadata"]["uid"] != before["metadata"]["uid"]
+    assert space.verdicts() == {"bf16": "Measured/AllPassesValid", "int8": "Measured/AllPassesValid"}
+    await space.until(lambda: len(space.runs()) == 2, seconds=45, about="the garbage collector took the old runs")
+    assert {run["metadata"]["uid"] for run in space.runs()}.isdisjoint(old)
+    assert [run["status"]["attempt"] for run in space.runs()] == [1, 1]
+    assert not space.children()
+
+
+async def test_suspended_and_resumed(held: Held) -> None:
+    """The pods go, the study says so and rests; resumed, it comes to the same end."""
+    space, stage = held.space, held.stage
+    await space.edit({"suspend": True})
+    if stage == "Releasing":
+        # The verdict is there: the run goes on to free its GPU.
+        held.free.set()
+    await space.until(
+        lambda: space.condition("Progressing").get("reason") == "Suspended" and not space.children(),
+        about="the study is suspended and holds nothing",
+    )
+    ended = stage == "Releasing"
+    await space.until_stage(held.variant, "Ended" if ended else "Suspended")
+    assert len(space.runs()) == 1, "a suspended study starts nothing"
+    await held.operator.idle()
+    assert space.condition("Complete")["status"] == "False"
+    # Nothing is held again by what was let go.
+    await held.let_go()
+    await space.edit({"suspend": False})
+    benchmark = await space.until_complete()
+    assert space.verdicts() == {"bf16": "Measured/AllPassesValid", "int8": "Measured/AllPassesValid"}
+    run = space.run(held.variant)
+    assert run is not None
+    assert run["status"]["attempt"] == (1 if ended else 2)
+    assert run["status"].get("lost", 0) == 0
+    counted = [cell["loads"] for cell in benchmark["status"]["cells"]]
+    assert [[row["passes"] for row in rows] for rows in counted] == [[2, 2], [2, 2]]
+    held.invariants.check(abandoned=True)
+
+
+@pytest.mark.parametrize(
+    ("stage", "limit", "verdict"),
+    [
+        ("Scheduling", "scheduleTimeout", "Unschedulable/NoNode"),
+        ("Starting", "startTimeout", "TimedOut/StartTimeout"),
+        ("Loading", "loadTimeout", "TimedOut/LoadTimeout"),
+    ],
+)
+async def test_deadline_shortened(lab: Lab, stage: str, limit: str, verdict: str) -> None:
+    """A limit that is changed while a run waits counts for that run."""
+    held = await Held.at(lab, stage)
+    space = held.space
+    await space.edit({"limits": {limit: "1s"}})
+    await space.until(lambda: held.variant in space.verdicts(), about="the deadline passes")
+    assert space.verdicts()[held.variant] == verdict
+    await space.edit({"limits": {limit: "10m"}})
+    await held.let_go()
+    await space.until_complete()
+    other = next(variant for variant in ("bf16", "int8") if variant != held.variant)
+    # A target without a node is not tried again; everything else goes on.
+    assert space.verdicts()[other] == (verdict if stage == "Scheduling" else "Measured/AllPassesValid")
+
+
+async def test_plan_cannot_be_edited(space: Space) -> None:
+    """Fields that shape the plan are refused by the API server; the others change."""
+    await space.submit()
+    original = study(space.node)["spec"]
+    changes = {
+        "model": "/models/other",
+        "engine": {"image": "vllm/vllm-openai:v0.25.0"},
+        "variants": [*original["variants"], {"name": "kv", "method": "BF16", "kvCacheDType": "fp8"}],
+        "baseline": "int8",
+        "targets": [{"name": "node", "gpus": 2}],
+        "workload": {"numPrompts": 21},
+        "loads": [{"name": "saturated"}],
+        "sampling": {"starts": 3},
+    }
+    for changed, value in changes.items():
+        with pytest.raises(Refused) as refused:
+            await space.edit({changed: value})
+        assert refused.value.status == 422
+        assert f"spec.{changed}: Invalid value" in refused.value.message
+        assert f"{changed} is immutable" in refused.value.message
+    edited = await space.edit({"limits": {"parallelism": 3}, "suspend": True, "ttlSecondsAfterFinished": 60})
+    assert edited["spec"]["limits"]["parallelism"] == 3
+
+
+@pytest.mark.parametrize("robbed", ["server", "load"])
+async def test_pod_deleted_by_someone(lab: Lab, robbed: str) -> None:
+    """Somebody deletes a pod under load: the run starts again under the next attempt's number."""
+    held = await Held.at(lab, "Loading")
+    space = held.space
+    pod = next(seen for seen in space.ever("Pod", robbed))
+    await lab.api.delete("Pod", space.name, pod.name)
+    held.free.set()
+    await space.until_complete()
+    run = space.run(held.variant)
+    assert run is not None
+    assert space.verdicts()[held.variant] == "Measured/AllPassesValid"
+    assert (run["status"]["attempt"], run["status"]["lost"]) == (2, 1)
+    assert [measured["attempt"] for measured in run["status"]["passes"]].count(2) == 4
+
+
+@pytest.mark.parametrize("robbed", ["server", "load"])
+async def test_pod_deleted_while_the_operator_is_away(lab: Lab, robbed: str) -> None:
+    """The pod's end is all that the next operator finds: it must not be taken for a fault of the variant."""
+    held = await Held.at(lab, "Loading")
+    space, there = held.space, asyncio.Event()
+    await held.operator.stop()
+    lab.kubelet.unmounting[space.name] = there
+    pod = next(seen for seen in space.ever("Pod", robbed))
+    await lab.api.delete("Pod", space.name, pod.name)
+    await space.until(lambda: pod.raw["status"]["phase"] in ("Failed", "Succeeded"), about="the pod's end")
+    operator = lab.operator(space)
+    operator.start()
+    await space.until_stage(held.variant, "Pending", "Ended", "Releasing")
+    there.set()
+    held.free.set()
+    await space.until_complete()
+    run = space.run(held.variant)
+    assert run is not None
+    assert space.verdicts()[held.variant] == "Measured/AllPassesValid"
+    assert (run["status"]["attempt"], run["status"]["lost"]) == (2, 1)
+
+
+async def test_job_deleted_by_someone(lab: Lab) -> None:
+    held = await Held.at(lab, "Loading")
+    space = held.space
+    job = next(seen for seen in space.ever("Job"))
+    await lab.api.delete("Job", space.name, job.name)
+    held.free.set()
+    await space.until_complete()
+    assert space.verdicts()[held.variant] == "Measured/AllPassesValid"
+    run = space.run(held.variant)
+    assert run is not None
+    assert run["status"]["attempt"] == 2
+
+
+async def test_next_server_waits_until_the_last_one_is_gone(lab: Lab) -> None:
+    """A pod that is asked to go still holds its GPU."""
+    held = await Held.at(lab, "Releasing")
+    space = held.space
+    await held.operator.controller.resync()
+    await held.operator.idle()
+    assert len(space.ever("Pod", "server")) == 1
+    assert len(space.runs()) == 1
+    held.free.set()
+    await space.until_complete()
+    held.invariants.check()
+    assert len(space.ever("Pod", "server")) == 2
+
+
+async def test_results_stay_when_pods_go(lab: Lab, space: Space, operator: Operator) -> None:
+    """A finished study keeps its answer whatever happens to the runs' labels, pods or the operator."""
+    await space.submit()
+    before = await space.until_complete()
+    await operator.stop()
+    lab.operator(space).start()
+    after = space.benchmark()
+    assert after is not None
+    assert after["status"]["cells"] == before["status"]["cells"]

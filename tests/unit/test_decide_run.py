@@ -1,0 +1,403 @@
+"""The way of one run, stage by stage: what is decided for what is seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from core_support.logs import a_pass, event, seal, text, unix, whole
+from core_support.objects import RUNNER, at, ended, later, pass_json, run, study
+from core_support.pods import condition, deleted, job, pod, running, terminated, waiting
+from quantbench.api.base import JsonObject
+from quantbench.api.benchmark import QuantBenchmarkSpec
+from quantbench.api.run import QuantBenchmarkRunStatus
+from quantbench.decide.actions import Apply, Decision, Delete, Emit
+from quantbench.decide.run import Evidence, Wanted, decide_run, wanted_logs
+from quantbench.observe import Children, Run, children
+from quantbench.resources import labels
+from quantbench.results import parse_log
+
+ONE_PASS = study(sampling={"repeats": 1, "control": False})
+RECORDED: JsonObject = {"server": {"name": "demo-bf16-s1", "uid": "uid-demo-bf16-s1"}}
+
+
+def seen(*raws: JsonObject, attempt: int = 1) -> Children:
+    pods = [raw for raw in raws if raw["kind"] == "Pod"]
+    jobs = [raw for raw in raws if raw["kind"] == "Job"]
+    return children(pods, jobs, "run-0", attempt)
+
+
+def decide(
+    *raws: JsonObject,
+    spec: QuantBenchmarkSpec = ONE_PASS,
+    status: JsonObject | None = None,
+    now: float = 10,
+    load_log: str | None = "",
+    server_log: str | None = "",
+    rejection: str | None = None,
+    final: bool = False,
+    **changes: Any,
+) -> Decision:
+    """The decision about a run with these children."""
+    of = run(spec, status=status, **changes)
+    evidence = Evidence(parse_log(load_log), server_log, rejection, final)
+    return decide_run(of, seen(*raws, attempt=of.status.attempt), evidence, RUNNER, later(now))
+
+
+def next_status(decision: Decision) -> QuantBenchmarkRunStatus:
+    """The status that a decision wants stored."""
+    assert decision.status is not None
+    return QuantBenchmarkRunStatus.model_validate(decision.status)
+
+
+def stage(decision: Decision) -> tuple[str, str, str]:
+    (complete,) = next_status(decision).conditions
+    assert complete.type == "Complete"
+    return complete.status, complete.reason, complete.message
+
+
+def created(decision: Decision) -> list[str]:
+    return [action.manifest["kind"] for action in decision.actions if isinstance(action, Apply)]
+
+
+def removed(decision: Decision) -> list[tuple[str, str]]:
+    return [(action.kind, action.name) for action in decision.actions if isinstance(action, Delete)]
+
+
+def verdict(decision: Decision) -> tuple[str, str] | None:
+    found = next_status(decision).verdict
+    return (str(found.name), found.reason) if found else None
+
+
+LOADING = (pod(state=running(), ready=40), job(), pod(labels.LOAD, running(15)))
+GOOD = whole(a_pass())
+DONE = (LOADING[0], job(), pod(labels.LOAD, terminated(0, "Completed", since=15, until=120, message=seal(GOOD))))
+
+# --- forwards --------------------------------------------------------------------------------------------------
+
+
+def test_a_new_run_gets_its_server() -> None:
+    decision = decide()
+    assert created(decision) == ["Pod"]
+    assert stage(decision) == ("False", "Scheduling", "creating the server pod")
+    assert next_status(decision).times.requested == at(10)
+    again = decide(status=decision.status, now=99)
+    assert created(again) == ["Pod"]  # harmless: the same name
+    assert next_status(again).times.requested == at(10)
+
+
+def test_the_server_is_recorded_before_anything_else() -> None:
+    decision = decide(pod(scheduled=None), now=3)
+    server = next_status(decision).server
+    assert server is not None
+    assert (server.name, server.uid, server.node) == ("demo-bf16-s1", "uid-demo-bf16-s1", None)
+    assert created(decision) == []
+    assert stage(decision) == ("False", "Scheduling", "waiting for a node")
+
+
+def test_why_there_is_no_node_is_shown() -> None:
+    why = condition("PodScheduled", 1, "False", reason="Unschedulable", message="0/3 nodes: no GPU")
+    decision = decide(pod(scheduled=None, changes={"status": {"conditions": [why]}}))
+    assert stage(decision) == ("False", "Scheduling", "0/3 nodes: no GPU")
+
+
+def test_the_load_job_follows_the_address() -> None:
+    decision = decide(pod())
+    assert created(decision) == ["Job"]
+    assert stage(decision) == ("False", "Starting", "the server is starting")
+    without = decide(pod(changes={"status": {"podIP": None}}))
+    assert created(without) == []
+
+
+def test_what_the_server_waits_for_is_shown() -> None:
+    decision = decide(pod(state=waiting("ErrImagePull", "503")), job())
+    assert stage(decision) == ("False", "Starting", "ErrImagePull: 503")
+
+
+def test_loading() -> None:
+    decision = decide(*LOADING, now=70, load_log=text(whole()[:3]))
+    assert stage(decision) == ("False", "Loading", "0 of 1 passes")
+    waiting_for_it = decide(LOADING[0], job(), now=50)
+    assert stage(waiting_for_it)[2] == "waiting for the load generator"
+    blocked = decide(LOADING[0], job(), pod(labels.LOAD, waiting("ErrImagePull", "503")), now=50)
+    assert stage(blocked)[2] == "load generator: ErrImagePull: 503"
+
+
+def test_passes_are_stored_as_they_come() -> None:
+    two = study(sampling={"repeats": 2, "control": False})
+    first = decide(*LOADING, spec=two, now=115, load_log=text(whole(a_pass())[:-1]))
+    assert [p.key for p in next_status(first).passes] == ["1/saturated/1"]
+    # The log is gone; what was stored stays.
+    for log in (None, "", "garbage"):
+        second = decide(*LOADING, spec=two, now=118, load_log=log, status=first.status)
+        assert next_status(second).passes == next_status(first).passes
+
+
+def test_stage_times() -> None:
+    documents = [event("ready", 60.5), event("warmup", 95.25, seconds=15.0), a_pass(at=100, seconds=10.5)]
+    times = next_status(
+        decide(*LOADING, spec=study(sampling={"repeats": 2, "control": False}), now=115, load_log=text(documents))
+    ).times
+    whole_seconds = {
+        "server_created": 0,
+        "scheduled": 5,
+        "sandbox_ready": 7,
+        "server_started": 20,
+        "load_created": 8,
+    }
+    for name, seconds in whole_seconds.items():
+        assert getattr(times, name) == at(seconds).replace(".000", ""), name
+    assert (times.ready, times.first_pass, times.last_pass) == (at(60.5), at(80.25), at(110.5))
+
+
+def test_the_kubelet_says_ready_first_and_the_load_generator_exactly() -> None:
+    by_kubelet = decide(*LOADING, now=70)
+    assert next_status(by_kubelet).times.ready == at(40).replace(".000", "")
+    by_runner = decide(*LOADING, now=70, load_log=text([event("ready", 40.7)]), status=by_kubelet.status)
+    assert next_status(by_runner).times.ready == at(40.7)
+    log_gone = decide(*LOADING, now=70, load_log=None, status=by_runner.status)
+    assert next_status(log_gone).times.ready == at(40.7)
+
+
+def test_measured() -> None:
+    decision = decide(*DONE, now=121, load_log=text(GOOD))
+    assert verdict(decision) == ("Measured", "AllPassesValid")
+    assert stage(decision)[:2] == ("True", "Releasing")
+    assert removed(decision) == []  # stored first
+    assert [type(action) for action in decision.actions] == [Emit]
+    head = next_status(decision).headline
+    assert head is not None
+    assert (head.load, head.total_tokens_per_second, head.mean_ttft_milliseconds) == ("saturated", 3000.0, 50.5)
+    times = next_status(decision).times
+    assert (times.stored, times.load_finished, times.released) == (at(121), at(120).replace(".000", ""), None)
+
+
+def test_release() -> None:
+    status = decide(*DONE, now=121, load_log=text(GOOD)).status
+    decision = decide(*DONE, now=122, status=status)
+    assert removed(decision) == [("Pod", "demo-bf16-s1"), ("Pod", "demo-bf16-l1"), ("Job", "demo-bf16-l1")]
+    assert verdict(decision) == ("Measured", "AllPassesValid")
+    going = [deleted(raw, 122, grace=1) if raw["kind"] == "Pod" else raw for raw in DONE]
+    assert removed(decide(*going, now=123, status=status)) == [("Job", "demo-bf16-l1")]
+    gone = decide(now=124, status=status)
+    assert stage(gone)[:2] == ("True", "Ended")
+    assert next_status(gone).times.released == at(124)
+    assert gone.requeue_after is None
+    assert decide(now=999, status=gone.status) == Decision()
+
+
+def test_a_released_run_removes_what_reappears() -> None:
+    decision = decide(pod(attempt=2), status=ended())
+    assert decision.status is None
+    assert removed(decision) == [("Pod", "demo-bf16-s2")]
+
+
+# --- ends ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("raws", "more", "wanted"),
+    [
+        ((pod(state=terminated(1)),), {}, ("Failed", "Unknown")),
+        ((pod(state=terminated(137, "OOMKilled")), job()), {}, ("OutOfMemory", "ContainerMemory")),
+        ((pod(state=waiting("ErrImagePull", "manifest unknown")),), {}, ("ImageUnavailable", "ErrImagePull")),
+        ((pod(scheduled=None),), {"now": 901}, ("Unschedulable", "NoNode")),
+        ((pod(state=running()), job()), {"now": 1206}, ("TimedOut", "StartTimeout")),
+        ((LOADING[0], job(), pod(labels.LOAD, waiting("ErrImageNeverPull", "not present"))), {}, ("ImageUnavailable", "ErrImageNeverPull")),
+        ((LOADING[0], job(), pod(labels.LOAD, waiting("CreateContainerConfigError", "no secret"))), {"now": 99}, ("Failed", "CreateContainerConfigError")),
+        ((LOADING[0], job(failed="BackoffLimitExceeded")), {"now": 99}, ("Failed", "LoadJobFailed")),
+        (LOADING, {"now": 1841}, ("TimedOut", "LoadTimeout")),
+        ((LOADING[0], job(), pod(labels.LOAD, terminated(1, until=60))), {"now": 61}, ("Failed", "ResultMissing")),
+        ((LOADING[0], job(), pod(labels.LOAD, terminated(137, "OOMKilled"))), {"now": 61}, ("Failed", "LoadOutOfMemory")),
+    ],
+    ids=lambda value: value[1] if isinstance(value, tuple) and isinstance(value[0], str) else "",
+)  # fmt: skip
+def test_how_runs_end(raws: tuple[JsonObject, ...], more: dict[str, Any], wanted: tuple[str, str]) -> None:
+    decision = decide(*raws, **more)
+    assert verdict(decision) == wanted
+    assert removed(decision) == []
+    assert created(decision) == []
+    assert stage(decision)[:2] == ("True", "Releasing")
+    (said,) = decision.actions
+    assert isinstance(said, Emit)
+    assert (said.reason, said.warning) == (wanted[0], True)
+
+
+def test_a_refused_run_ends_at_once_without_a_pod() -> None:
+    decision = decide(refusal={"verdict": "PluginMissing", "reason": "PluginMissing", "message": "use 0.23"})
+    assert verdict(decision) == ("PluginMissing", "PluginMissing")
+    assert created(decision) == []
+    assert stage(decision) == ("True", "Ended", "use 0.23")
+    assert next_status(decision).times.released == at(10)
+
+
+def test_progress_puts_the_load_timeout_off() -> None:
+    log = text([event("ready", 60), event("warmup", 1800, seconds=3), a_pass(at=1801, seconds=10)])
+    assert verdict(decide(*LOADING, now=1841, load_log=log, spec=study(sampling={"repeats": 2}))) is None
+    late = decide(*LOADING, now=1811 + 1801, load_log=log, spec=study(sampling={"repeats": 2}))
+    assert verdict(late) == ("TimedOut", "LoadTimeout")
+    assert "1 were finished before" in stage(late)[2]
+
+
+def test_a_clock_that_is_far_ahead_puts_nothing_off() -> None:
+    log = text([event("ready", 60), event("warmup", 10_000_000)])
+    assert verdict(decide(*LOADING, now=1900, load_log=log)) == ("TimedOut", "LoadTimeout")
+
+
+@pytest.mark.parametrize("time", ["NaN", "1e300", "-1e300", "1" + "0" * 400])
+def test_odd_times_in_the_log_stop_nothing(time: str) -> None:
+    log = "".join(
+        f"QUANTBENCH {line}\n"
+        for line in (
+            f'{{"kind":"event","name":"ready","time":{time}}}',
+            f'{{"kind":"pass","load":"saturated","repeat":1,"startedAt":{unix(1)},"finishedAt":{time}}}',
+        )
+    )
+    assert stage(decide(*LOADING, now=70, load_log=log))[1] == "Loading"
+
+
+# --- losses ----------------------------------------------------------------------------------------------------
+
+
+def evicted(raw: JsonObject) -> JsonObject:
+    return {**raw, "status": {**raw["status"], "phase": "Failed", "reason": "Evicted", "message": "low on memory"}}
+
+
+LOSSES = {
+    "server evicted": ((evicted(LOADING[0]), job()), RECORDED),
+    "load evicted": ((LOADING[0], job(), evicted(LOADING[2])), RECORDED),
+    "server deleted": ((deleted(LOADING[0], 60), job()), RECORDED),
+    "server deleted, and ended by that": ((deleted(pod(state=terminated(143, until=61)), 60), job()), RECORDED),
+    "load deleted": ((LOADING[0], job(), deleted(LOADING[2], 60)), RECORDED),
+    "server gone": ((job(),), RECORDED),
+    "server replaced": ((LOADING[0],), {"server": {"name": "demo-bf16-s1", "uid": "another"}}),
+    "job gone": ((LOADING[0],), {**RECORDED, "loadJob": "demo-bf16-l1"}),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_lost_pod_means_another_attempt(loss: str) -> None:
+    raws, status = LOSSES[loss]
+    decision = decide(*raws, status=status, now=70)
+    after = next_status(decision)
+    assert (after.attempt, after.lost, after.server, after.load_job) == (2, 1, None, None)
+    assert after.verdict is None
+    assert after.times.server_created is None
+    assert stage(decision)[1] == "Pending"
+    assert decision.actions == ()  # the new attempt is stored first
+    following = decide(*raws, status=decision.status, now=71)
+    assert created(following) == []
+    assert len(removed(following)) == sum(1 for raw in raws if "deletionTimestamp" not in raw["metadata"])
+    assert stage(following)[2] == "waiting for the pods of the last attempt to end"
+    assert created(decide(status=following.status, now=72)) == ["Pod"]
+
+
+def test_what_lost_servers_cost_is_counted() -> None:
+    before = {**RECORDED, "serverSeconds": 100.0, "times": {"serverCreated": at(0)}}
+    assert next_status(decide(job(), status=before, now=70)).server_seconds == 170.0
+    # A clock that goes backwards earns nothing.
+    assert next_status(decide(job(), status=before, now=-70)).server_seconds == 100.0
+
+
+def test_given_up_after_too_many_losses() -> None:
+    decision = decide(job(), status={**RECORDED, "lost": 2}, now=70)
+    assert verdict(decision) == ("Evicted", "PodLost")
+    assert "given up after 3 attempts" in stage(decision)[2]
+    once = decide(job(), status=RECORDED, now=70, limits={"retries": 0})
+    assert verdict(once) == ("Evicted", "PodLost")
+
+
+def test_a_server_lost_after_the_last_pass_loses_nothing() -> None:
+    decision = decide(evicted(DONE[0]), *DONE[1:], status=RECORDED, now=121, load_log=text(GOOD))
+    assert verdict(decision) == ("Measured", "AllPassesValid")
+
+
+def test_passes_of_an_earlier_attempt_do_not_count() -> None:
+    first = [pass_json(attempt=1, tps=99.0)]
+    raws = [pod(state=running(), ready=40, attempt=2), job(attempt=2)]
+    done = pod(labels.LOAD, terminated(0, "Completed", until=120, message=seal(GOOD)), attempt=2)
+    decision = decide(*raws, done, status={"attempt": 2, "passes": first}, now=121, load_log=text(GOOD))
+    after = next_status(decision)
+    assert [p.key for p in after.passes] == ["1/saturated/1", "2/saturated/1"]
+    assert after.headline is not None
+    assert after.headline.total_tokens_per_second == 3000.0
+
+
+# --- suspension ------------------------------------------------------------------------------------------------
+
+
+def test_suspended_before_it_began() -> None:
+    decision = decide(suspend=True)
+    assert stage(decision) == ("False", "Suspended", "suspended")
+    assert decision.actions == ()
+
+
+def test_suspended_while_it_runs() -> None:
+    decision = decide(*LOADING, now=70, suspend=True)
+    assert (next_status(decision).attempt, next_status(decision).lost) == (2, 0)
+    assert decision.actions == ()
+    following = decide(*LOADING, now=71, suspend=True, status=decision.status)
+    assert removed(following) == [("Job", "demo-bf16-l1"), ("Pod", "demo-bf16-s1"), ("Pod", "demo-bf16-l1")]
+    assert next_status(following).attempt == 2
+    assert created(decide(now=99, status=following.status)) == ["Pod"]
+
+
+def test_a_finished_measurement_is_kept_although_suspended() -> None:
+    assert verdict(decide(*DONE, now=121, load_log=text(GOOD), suspend=True)) == ("Measured", "AllPassesValid")
+
+
+# --- refusals of the API server --------------------------------------------------------------------------------
+
+
+def test_a_pod_that_breaks_a_rule() -> None:
+    assert verdict(decide(rejection="spec.x: invalid", final=True)) == ("Failed", "PodRejected")
+
+
+def test_a_quota_may_become_free() -> None:
+    first = decide(rejection="exceeded quota", status={"times": {"requested": at(0)}})
+    assert stage(first) == ("False", "Scheduling", "exceeded quota")
+    late = decide(rejection="exceeded quota", status={"times": {"requested": at(0)}}, now=901)
+    assert verdict(late) == ("Unschedulable", "PodForbidden")
+
+
+def test_a_resumed_run_has_the_whole_time_again() -> None:
+    # Created hours ago, suspended, and resumed just now.
+    decision = decide(rejection="exceeded quota", status={"attempt": 2, "times": {"requested": at(9000)}}, now=9010)
+    assert verdict(decision) is None
+
+
+# --- what is read ----------------------------------------------------------------------------------------------
+
+
+def wanted(*raws: JsonObject, status: JsonObject | None = None, now: float = 70) -> Wanted:
+    of = run(ONE_PASS, status=status)
+    return wanted_logs(of, seen(*raws), later(now))
+
+
+def test_logs_are_read_only_when_they_matter() -> None:
+    assert wanted() == Wanted()
+    assert wanted(pod()) == Wanted()
+    assert wanted(*LOADING) == Wanted(load=True)
+    assert wanted(*LOADING, status=ended()) == Wanted()
+    assert wanted(*DONE) == Wanted(load=True, server_tail=True)
+    assert wanted(pod(state=terminated())) == Wanted(server_head=True)
+    assert wanted(pod(state=running()), job(), now=1206) == Wanted(server_head=True)
+    assert wanted(pod(state=terminated()), status={"times": {"ready": at(40)}}) == Wanted(server_tail=True)
+
+
+def test_a_run_that_is_being_deleted_is_left_alone() -> None:
+    going: Run = replace(run(ONE_PASS), deleting=True)
+    assert decide_run(going, seen(*LOADING), Evidence(), RUNNER, later(70)) == Decision()
+    assert wanted_logs(going, seen(*LOADING), later(70)) == Wanted()
+
+
+def test_conditions_keep_their_transition_time() -> None:
+    first = decide(pod(scheduled=None), now=3)
+    second = decide(pod(), now=9, status=first.status)
+    third = decide(pod(state=terminated()), now=70, status=second.status)
+    moments = [next_status(decision).conditions[0].last_transition_time for decision in (first, second, third)]
+    assert moments == [at(3), at(3), at(70)]
+    assert next_status(third).conditions[0].observed_generation == 1
+    assert next_status(third).verdict is not None

@@ -1,0 +1,179 @@
+"""One look and one step: what is read, what is decided with it, and what happens when something is odd."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from core_support.fake_kube import FakeKube
+from core_support.objects import RUNNER, UID, benchmark_object, later, merged, run_raw, several, stored, study
+from core_support.pods import pod, running
+from quantbench.api.base import JsonObject
+from quantbench.kube import ApiError
+from quantbench.reconcile import Key, Reconciler, field_errors
+
+STUDY = Key("QuantBenchmark", "bench", "demo")
+
+
+def operator(*objects: JsonObject) -> tuple[Reconciler, FakeKube]:
+    kube = FakeKube()
+    kube.objects |= {(raw["kind"], raw["metadata"]["name"]): stored(raw) for raw in objects}
+    return Reconciler(kube, RUNNER, lambda: later(kube.seconds)), kube  # type: ignore[arg-type]
+
+
+def conditions(kube: FakeKube) -> dict[str, tuple[str, str, str]]:
+    status = kube.objects["QuantBenchmark", "demo"]["status"]
+    return {c["type"]: (c["status"], c["reason"], c["message"]) for c in status["conditions"]}
+
+
+async def test_an_object_that_is_gone() -> None:
+    of, kube = operator()
+    assert await of.reconcile(STUDY) is None
+    assert await of.reconcile(Key("QuantBenchmarkRun", "bench", "x")) is None
+    assert kube.writes == []
+
+
+async def test_a_study_is_accepted_and_started() -> None:
+    of, kube = operator(benchmark_object(several("a", "b")))
+    assert await of.reconcile(STUDY) is not None
+    assert [verb for verb, _, _ in kube.writes] == ["patch status", "apply"]
+    assert conditions(kube)["Accepted"][:2] == ("True", "Valid")
+    (run,) = [raw for (kind, _), raw in kube.objects.items() if kind == "QuantBenchmarkRun"]
+    assert run["metadata"]["ownerReferences"][0]["uid"] == UID
+    # What was written can be read, and leads to a server.
+    await of.reconcile(Key("QuantBenchmarkRun", "bench", run["metadata"]["name"]))
+    assert [kind for kind, _ in kube.objects if kind == "Pod"] == ["Pod"]
+
+
+async def test_an_idle_study_is_not_written() -> None:
+    of, kube = operator(benchmark_object(several("a", "b")))
+    for _ in range(2):  # the second look sees the run that the first has created
+        await of.reconcile(STUDY)
+    written = len(kube.writes)
+    kube.seconds = 30
+    await of.reconcile(STUDY)
+    assert len(kube.writes) == written == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"baseline": "nothing"}, "spec.baseline"),
+        ({"engine": {"image": "mine:latest"}}, "spec.engine.version"),
+        ({"engine": {"args": ["--port=1"]}}, "spec.engine.args[0]"),
+        ({"variants": [{"name": "a", "method": "FP2"}]}, "spec.variants[0].method"),
+        ({"workload": {"numPrompts": 0}}, "spec.workload.numPrompts"),
+        ({"loads": [{"name": "a", "requestRate": "-1"}]}, "spec.loads[0].requestRate"),
+        ({"variants": "all"}, "spec.variants"),
+        ({"modle": "x"}, "spec.modle"),
+    ],
+)
+async def test_a_wrong_study_is_shown_never_a_crash(changes: JsonObject, path: str) -> None:
+    raw = benchmark_object(study())
+    raw["spec"] = merged(raw["spec"], changes)
+    of, kube = operator(raw)
+    assert await of.reconcile(STUDY) is None
+    status, reason, message = conditions(kube)["Accepted"]
+    assert (status, reason) == ("False", "InvalidSpec")
+    assert message.startswith(f"{path}: ")
+    assert [verb for verb, _, _ in kube.writes] == ["patch status"]
+
+
+async def test_a_status_that_cannot_be_read_is_built_anew() -> None:
+    of, kube = operator(benchmark_object(several("a"), status={"cells": "many", "conditions": [{"type": 5}]}))
+    await of.reconcile(STUDY)
+    assert conditions(kube)["Accepted"][0] == "True"
+    assert isinstance(kube.objects["QuantBenchmark", "demo"]["status"]["cells"], list)
+
+
+async def test_runs_of_an_earlier_namesake_are_not_ours() -> None:
+    foreign = run_raw(several("a"))
+    foreign["metadata"]["ownerReferences"][0]["uid"] = "an-earlier-study"
+    of, kube = operator(benchmark_object(several("a"), uid="the-new-study"), foreign)
+    await of.reconcile(STUDY)
+    assert kube.objects["QuantBenchmark", "demo"]["status"]["progress"] == "0/2"
+
+
+async def test_a_run_that_cannot_be_read_is_left_alone() -> None:
+    broken = run_raw(study(), status={"attempt": "first"})
+    of, kube = operator(broken)
+    with pytest.raises(ValidationError):
+        await of.reconcile(Key("QuantBenchmarkRun", "bench", broken["metadata"]["name"]))
+    assert kube.writes == []
+
+
+@pytest.mark.parametrize(
+    ("refusal", "verdict"),
+    [
+        (ApiError(422, "Invalid", "spec.containers[0].x: Invalid value"), ("Failed", "PodRejected")),
+        (
+            ApiError(500, "", "failed to create typed patch object: field not declared in schema"),
+            ("Failed", "PodRejected"),
+        ),
+        (ApiError(403, "Forbidden", "exceeded quota: gpus"), None),
+    ],
+)
+async def test_a_refused_pod_is_a_finding(refusal: ApiError, verdict: tuple[str, str] | None) -> None:
+    raw = run_raw(study())
+    of, kube = operator(raw)
+    kube.refusal = refusal
+    again = await of.reconcile(Key("QuantBenchmarkRun", "bench", raw["metadata"]["name"]))
+    status = kube.objects["QuantBenchmarkRun", raw["metadata"]["name"]]["status"]
+    found = status.get("verdict")
+    assert (verdict is None) == (found is None)
+    assert status["conditions"][0]["message"] == refusal.message
+    if found:
+        assert (found["name"], found["reason"]) == verdict
+    else:
+        assert again == 5.0
+
+
+async def test_an_api_server_that_does_not_answer_is_the_queues_business() -> None:
+    raw = run_raw(study())
+    of, kube = operator(raw)
+    kube.refusal = ApiError(503, "ServiceUnavailable", "try later", retry_after=3)
+    with pytest.raises(ApiError):
+        await of.reconcile(Key("QuantBenchmarkRun", "bench", raw["metadata"]["name"]))
+
+
+class Asked(FakeKube):
+    """Notes which logs are read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[str, str, int, int | None]] = []
+
+    async def log(self, namespace: str, pod: str, container: str, **limits: Any) -> str | None:
+        self.asked.append((pod, container, limits["limit_bytes"], limits.get("tail_lines")))
+        return ""
+
+
+async def test_logs_are_read_with_bounds_and_only_when_needed() -> None:
+    raw = run_raw(study())
+    name = raw["metadata"]["name"]
+    kube = Asked()
+    kube.objects["QuantBenchmarkRun", name] = raw
+    server = pod(state=running(), ready=40, changes={"metadata": {"labels": {"quantbench.dev/run": name}}})
+    load = pod("load", running(15), changes={"metadata": {"labels": {"quantbench.dev/run": name}}})
+    for child in (server, load):
+        child["metadata"]["ownerReferences"][0]["uid"] = raw["metadata"]["uid"]
+        kube.objects["Pod", child["metadata"]["name"]] = child
+    kube.seconds = 50
+    of = Reconciler(kube, RUNNER, lambda: later(kube.seconds))  # type: ignore[arg-type]
+    await of.reconcile(Key("QuantBenchmarkRun", "bench", name))
+    assert kube.asked == [("demo-bf16-l1", "load", 4 * 1024 * 1024, None)]
+    server["status"] |= {"phase": "Failed"}
+    await of.reconcile(Key("QuantBenchmarkRun", "bench", name))
+    assert kube.asked[1:] == [
+        ("demo-bf16-l1", "load", 4 * 1024 * 1024, None),
+        ("demo-bf16-s1", "vllm", 1024 * 1024, 2000),
+    ]
+
+
+def test_paths_as_kubectl_prints_them() -> None:
+    with pytest.raises(ValidationError) as caught:
+        study(engine={"podTemplate": {"env": [{"name": "A B"}]}}, targets=[{"name": "a", "gpus": -1}])
+    paths = {error.path for error in field_errors(caught.value)}
+    assert paths >= {"spec.engine.podTemplate.env[0].name", "spec.targets[0].gpus"}

@@ -1,0 +1,142 @@
+"""The status of a large study: its costs, its size, and the time that it takes."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from core_support.objects import NOW, UID, at, ended, later, merged, pass_json, plan_of, run, several, study
+from quantbench import times
+from quantbench.api.benchmark import MAX_ROWS, QuantBenchmarkSpec, QuantBenchmarkStatus
+from quantbench.api.names import Verdict
+from quantbench.api.run import Outcome, Pass, QuantBenchmarkRunStatus, ServerPod, StageTimes
+from quantbench.decide.benchmark import decide_benchmark
+from quantbench.observe import Benchmark, Run
+from quantbench.plan import Plan, run_spec
+from quantbench.status import gpu_hours, starts_of
+
+KIB = 1024
+LIMIT = 256 * KIB
+
+
+def test_gpu_hours() -> None:
+    two = study(targets=[{"name": "t", "gpus": 2}])
+    hour = run(two, status=ended(seconds=3600))
+    assert gpu_hours([hour], at(9999)) == pytest.approx(gpu_hours([hour], at(0)))
+    assert gpu_hours([hour], at(9999)).total == pytest.approx(2.0)
+    earlier = run(two, status=merged(ended(seconds=3600), {"serverSeconds": 1800.0}))
+    assert gpu_hours([hour, earlier], at(9999)).ended == pytest.approx(5.0)
+    running = run(two, status={"times": {"serverCreated": at(0)}})
+    costs = gpu_hours([running], at(1800))
+    assert (costs.ended, costs.running) == (0.0, pytest.approx(1.0))
+    assert gpu_hours([run(two)], at(5)).total == 0.0
+    cpu = run(study(targets=[{"name": "t", "gpus": 0}]), status=ended(seconds=3600))
+    assert gpu_hours([cpu], at(5)).total == 0.0
+
+
+def test_only_measured_starts_count_and_only_their_last_attempt() -> None:
+    passes = [pass_json(attempt=1, tps=1.0), pass_json(attempt=2, tps=5.0)]
+    second = run(status=merged(ended(passes=passes), {"attempt": 2}))
+    (start,) = starts_of([second, run(status=ended("Failed", passes=passes)), run(status={"passes": passes})])
+    assert [measured.total_tokens_per_second for measured in start.passes] == [5.0]
+    assert len(starts_of([run(status=ended("Unstable"))])) == 1
+
+
+def large(variants: int, targets: int, loads: int, starts: int) -> QuantBenchmarkSpec:
+    """A study with names as long as they may be."""
+    names = [f"v{place:02d}".ljust(40, "x") for place in range(variants)]
+    return several(
+        *names,
+        targets=[{"name": f"t{place:02d}".ljust(40, "x")} for place in range(targets)],
+        loads=[{"name": f"l{place:02d}".ljust(40, "x")} for place in range(loads)],
+        sampling={"starts": starts, "repeats": 2},
+        limits={"parallelism": 64},
+    )
+
+
+def runs_of(spec: QuantBenchmarkSpec, plan: Plan, verdict: Verdict, passes: int) -> list[Run]:
+    """Every run of a plan, ended; built without JSON, because this is about the decision."""
+    template = run_spec("demo", spec, plan, plan.runs[0])
+    measured = tuple(
+        Pass.model_validate(pass_json(load.name, repeat)) for load in spec.loads for repeat in range(1, passes + 1)
+    )
+    status = QuantBenchmarkRunStatus(
+        server=ServerPod(name="s", uid="u"),
+        times=StageTimes(server_created=at(0), released=at(600)),
+        verdict=Outcome(name=verdict, reason="AsItWent", message="m" * 1024),
+        passes=measured if verdict is Verdict.MEASURED else (),
+    )
+    variants = {variant.name: variant for variant in spec.variants}
+    targets = {target.name: target for target in spec.targets}
+    return [
+        Run(
+            name=planned.name,
+            namespace="bench",
+            uid=planned.name,
+            generation=1,
+            created_at=times.render(NOW),
+            deleting=False,
+            spec=template.model_copy(
+                update={
+                    "variant": template.variant.model_copy(update={"name": variants[planned.variant].name}),
+                    "target": targets[planned.target],
+                    "block": planned.block,
+                }
+            ),
+            status=status,
+        )
+        for planned in plan.runs
+    ]
+
+
+def decided(spec: QuantBenchmarkSpec, runs: list[Run], plan: Plan) -> tuple[bytes, float]:
+    """The status as bytes, and how long the decision took [s]."""
+    study = Benchmark("demo", "bench", UID, 1, False, spec, QuantBenchmarkStatus())
+    started = time.process_time()
+    decision = decide_benchmark(study, plan, runs, later(9999))
+    took = time.process_time() - started
+    return json.dumps(decision.status, separators=(",", ":"), allow_nan=False).encode(), took
+
+
+@pytest.mark.parametrize("verdict", [Verdict.MEASURED, Verdict.CONFIGURATION_MISMATCH])
+@pytest.mark.parametrize(
+    ("variants", "targets", "loads", "starts"),
+    [(25, 16, 1, 25), (32, 12, 1, 25), (1, 16, 25, 25), (10, 10, 4, 25), (32, 1, 12, 25)],
+)
+def test_the_largest_studies(variants: int, targets: int, loads: int, starts: int, verdict: Verdict) -> None:
+    assert variants * targets * loads <= MAX_ROWS
+    spec = large(variants, targets, loads, starts)
+    plan = plan_of(spec)
+    status, took = decided(spec, runs_of(spec, plan, verdict, passes=1), plan)
+    assert len(status) < LIMIT, f"{len(status) / KIB:.0f} KiB"
+    assert took < 1.0, f"{took:.2f} s"
+
+
+def test_ten_thousand_runs(record_property: object) -> None:
+    spec = large(25, 16, 1, 25)
+    plan = plan_of(spec)
+    runs = runs_of(spec, plan, Verdict.MEASURED, passes=2)
+    assert len(runs) == 10_000
+    status, all_ended = decided(spec, runs, plan)
+    _, half_way = decided(spec, runs[:5000], plan)
+    _, at_first = decided(spec, [], plan)
+    started = time.process_time()
+    plan_of(spec)
+    planning = time.process_time() - started
+    figures = f"status {len(status) / KIB:.0f} KiB; decisions {all_ended:.2f}, {half_way:.2f}, {at_first:.2f} s; plan {planning:.2f} s"
+    print(figures)
+    assert len(status) < LIMIT, figures
+    assert max(all_ended, half_way, at_first, planning) < 1.0, figures
+
+
+def test_the_status_of_a_run_with_the_most_passes() -> None:
+    passes = [pass_json("l" * 40, repeat, attempt) for attempt in (1, 2) for repeat in range(1, 201)]
+    for measured in passes:
+        measured["itlMilliseconds"] = measured["e2elMilliseconds"] = measured["ttftMilliseconds"]
+        measured["server"] = {"promptTokens": 123456, "generationTokens": 123456, "requestsSucceeded": 1000}
+    status = run(status=ended(passes=passes, attempt=2)).status
+    assert len(status.passes) == 400
+    # etcd takes 1.5 MiB; a run keeps the passes of at most two full attempts.
+    assert len(json.dumps(status.to_json())) < 400 * KIB
