@@ -32,7 +32,7 @@ class Demo:
         self.environment = {
             **os.environ,
             "KUBECONFIG": str(STATE / "kubeconfig"),
-            "PATH": f"{STATE / 'bin'}:{os.environ['PATH']}",
+            "PATH": f"{STATE / 'bin'}:{os.environ['PATH']}:{REPOSITORY / '.venv-uv/bin'}",
         }
 
     def run(self, *command: str | Path, quiet: bool = False, stdin: str | None = None) -> str:
@@ -75,16 +75,10 @@ class Demo:
         # The Job that makes the models runs as an ordinary user.
         self.data.chmod(0o777)
         self.run(
-            "uv",
-            "run",
-            "--no-project",
-            "--with",
-            SHAREGPT,
-            "python",
-            "benchmarks/datasets/sharegpt.py",
-            "--out",
-            target,
-        )
+            "uv", "run", "--no-project", "--with", SHAREGPT,
+            "python", "benchmarks/datasets/sharegpt.py", f"--out={target}",
+            "--max-prompt-bytes=1600", "--max-answer-bytes=800",
+        )  # fmt: skip
 
     def chart(self) -> None:
         self.run(
@@ -102,11 +96,9 @@ class Demo:
             return ""
 
     def models(self) -> None:
-        """Every checkpoint of the small model, made by a Job with the engine's own torch."""
-        if all((self.data / "models" / scheme).is_dir() for scheme in SCHEMES):
-            return
+        """Every checkpoint of the small model, made by a Job with the engine's own torch; whole ones stay."""
         text = (REPOSITORY / "cluster/demo/data.yaml").read_text()
-        args = ["--shape=tiny", "--out=/data/models", *(f"--scheme={scheme}" for scheme in SCHEMES)]
+        args = ["--shape=tiny", "--out=/data/models", "--text=/data/sharegpt.json", *(f"--scheme={scheme}" for scheme in SCHEMES)]
         for mark, value in (
             ("@DATA@", str(self.data)),
             ("@OPERATOR_IMAGE@", OPERATOR_IMAGE),
@@ -147,8 +139,8 @@ Look further:
   kubectl --namespace {NAMESPACE} describe qbr               verdicts, passes, log lines
   kubectl --namespace {NAMESPACE} port-forward deploy/quantbench-operator 8080 &
   curl --silent localhost:8080/metrics | grep ^quantbench_result
-  uv run quantbench results {name} --namespace {NAMESPACE} --output json
-Another study:  uv run python cluster/demo.py --study benchmarks/studies/cpu-all.yaml
+  .venv/bin/quantbench results {name} --namespace {NAMESPACE} --output json
+Another study:  .venv/bin/python cluster/demo.py --study benchmarks/studies/cpu-all.yaml
 The end:        make demo-down""")
 
 

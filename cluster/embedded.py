@@ -139,8 +139,11 @@ def _own_record(layout: Layout, provider: record.Provider) -> Record:
 
 
 def _refuse_foreign_folder(layout: Layout, own: Record | None) -> None:
-    """Raise when the state folder is someone else's: ``down`` would remove it."""
-    if own is None and layout.state.exists() and any(layout.state.iterdir()):
+    """Raise when the state folder is someone else's: ``down`` would remove it.
+
+    ``binaries`` links programs into it before there is a cluster.
+    """
+    if own is None and layout.state.exists() and any(entry != layout.bin for entry in layout.state.iterdir()):
         raise ClusterError(f"{layout.state} is not empty and no cluster's folder: choose another --state.", status=2)
 
 

@@ -28,6 +28,11 @@ RUN mkdir vllm-0.32.0+cpu.dist-info \
 # doubles its processor time. A few files are for newer Pythons than this one and fail; the import shows that all is well.
 RUN python3 -m compileall -q -j 0 . > /dev/null; \
     /opt/vllm/bin/python -c "import vllm.entrypoints.openai.api_server"
+# Each start inspects the model's class in a process of its own, some seconds of imports, unless the cache has the answer.
+# Studies that write nothing else there (--enforce-eager) set VLLM_CACHE_ROOT to this folder.
+RUN VLLM_CACHE_ROOT=/opt/vllm/cache /opt/vllm/bin/python -c "from vllm.model_executor.models import ModelRegistry; \
+    assert ModelRegistry.models['Qwen3ForCausalLM'].inspect_model_cls()" \
+    && ls /opt/vllm/cache/modelinfos
 
 FROM ${BASE_IMAGE}
 RUN apt-get update \
