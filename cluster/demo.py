@@ -98,7 +98,12 @@ class Demo:
     def models(self) -> None:
         """Every checkpoint of the small model, made by a Job with the engine's own torch; whole ones stay."""
         text = (REPOSITORY / "cluster/demo/data.yaml").read_text()
-        args = ["--shape=tiny", "--out=/data/models", "--text=/data/sharegpt.json", *(f"--scheme={scheme}" for scheme in SCHEMES)]
+        args = [
+            "--shape=tiny",
+            "--out=/data/models",
+            "--text=/data/sharegpt.json",
+            *(f"--scheme={scheme}" for scheme in SCHEMES),
+        ]
         for mark, value in (
             ("@DATA@", str(self.data)),
             ("@OPERATOR_IMAGE@", OPERATOR_IMAGE),
