@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from quantbench import times
 from quantbench.api.base import MAX_SECONDS, JsonObject
-from quantbench.api.benchmark import QuantBenchmarkSpec, QuantBenchmarkStatus
+from quantbench.api.benchmark import QuantBenchmarkSpec
 from quantbench.api.run import QuantBenchmarkRunSpec, QuantBenchmarkRunStatus
+from quantbench.api.status import QuantBenchmarkStatus
 from quantbench.resources import labels
 from quantbench.resources.load import CONTAINER as LOAD_CONTAINER
 from quantbench.resources.server import CONTAINER as SERVER_CONTAINER

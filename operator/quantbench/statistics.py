@@ -8,8 +8,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from quantbench.api.benchmark import Load, LoadResult
+from quantbench.api.benchmark import Load
 from quantbench.api.run import Headline, Pass
+from quantbench.api.status import LoadResult
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from quantbench import times
 from quantbench.api.base import JsonObject
-from quantbench.api.benchmark import CONTROL, MAX_CELL_MESSAGE, Cell, QuantBenchmarkSpec
+from quantbench.api.benchmark import CONTROL, QuantBenchmarkSpec
 from quantbench.api.names import Verdict
+from quantbench.api.status import MAX_CELL_MESSAGE, Cell
 from quantbench.observe import Run
 from quantbench.plan import Plan, PlannedRun, measured_variants
 from quantbench.statistics import Start, load_result

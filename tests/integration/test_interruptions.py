@@ -175,7 +175,11 @@ async def test_pod_deleted_by_someone(lab: Lab, robbed: str) -> None:
     held = await Held.at(lab, "Loading")
     space = held.space
     pod = next(seen for seen in space.ever("Pod", robbed))
+    life = lab.kubelet.life(space.name, pod.name)
+    assert life is not None
     await lab.api.delete("Pod", space.name, pod.name)
+    # Let go any earlier, the last pass could still end before the deletion reaches the node.
+    await life.over.wait()
     held.free.set()
     await space.until_complete()
     run = space.run(held.variant)

@@ -24,8 +24,9 @@ from core_support.objects import (
     study,
 )
 from quantbench.api.base import JsonObject
-from quantbench.api.benchmark import QuantBenchmarkSpec, QuantBenchmarkStatus
+from quantbench.api.benchmark import QuantBenchmarkSpec
 from quantbench.api.names import Verdict
+from quantbench.api.status import QuantBenchmarkStatus
 from quantbench.decide.actions import Apply, Decision, Delete, PatchSpec
 from quantbench.decide.benchmark import CREATED_AT_ONCE, REPEATABLE, WATCHDOG_SECONDS, decide_benchmark, decide_invalid
 from quantbench.execute import merge_patch

@@ -238,6 +238,7 @@ def test_a_run_as_stored_is_a_run_as_read() -> None:
         "itlMilliseconds": {},
         "e2elMilliseconds": {},
         "server": {},
+        "client": {},
     }
 
 

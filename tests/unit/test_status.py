@@ -9,9 +9,10 @@ import pytest
 
 from core_support.objects import NOW, UID, at, ended, later, merged, pass_json, plan_of, run, several, study
 from quantbench import times
-from quantbench.api.benchmark import MAX_ROWS, QuantBenchmarkSpec, QuantBenchmarkStatus
+from quantbench.api.benchmark import MAX_ROWS, QuantBenchmarkSpec
 from quantbench.api.names import Verdict
 from quantbench.api.run import Outcome, Pass, QuantBenchmarkRunStatus, ServerPod, StageTimes
+from quantbench.api.status import QuantBenchmarkStatus
 from quantbench.decide.benchmark import decide_benchmark
 from quantbench.observe import Benchmark, Run
 from quantbench.plan import Plan, run_spec
@@ -103,7 +104,7 @@ def decided(spec: QuantBenchmarkSpec, runs: list[Run], plan: Plan) -> tuple[byte
 @pytest.mark.parametrize("verdict", [Verdict.MEASURED, Verdict.CONFIGURATION_MISMATCH])
 @pytest.mark.parametrize(
     ("variants", "targets", "loads", "starts"),
-    [(25, 16, 1, 25), (32, 12, 1, 25), (1, 16, 25, 25), (10, 10, 4, 25), (32, 1, 12, 25)],
+    [(12, 16, 1, 25), (32, 6, 1, 25), (1, 16, 12, 25), (10, 10, 2, 25), (32, 1, 6, 25)],
 )
 def test_the_largest_studies(variants: int, targets: int, loads: int, starts: int, verdict: Verdict) -> None:
     assert variants * targets * loads <= MAX_ROWS

@@ -56,9 +56,9 @@ def text(description: str, *, longest: int, pattern: str | None = None, default:
     return Field(default=default, description=description, max_length=longest, pattern=pattern)
 
 
-def name_field(description: str, *, longest: int = 40) -> Any:
+def name_field(description: str, *, longest: int = 40, default: Any = PydanticUndefined) -> Any:
     """A name that may become part of object names and label values: an RFC 1123 label."""
-    return text(description, longest=longest, pattern=DNS_LABEL)
+    return text(description, longest=longest, pattern=DNS_LABEL, default=default)
 
 
 def kubernetes(**extension: Any) -> JsonObject:

@@ -1,18 +1,17 @@
-"""``QuantBenchmark``: the study a user applies, and the answer the operator writes into its status."""
+"""``QuantBenchmark``: the study a user applies. The answer is in `status`."""
 
 import re
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from quantbench.api.base import DURATION, Count, Model, Number, kubernetes, list_map, name_field, rule, text
-from quantbench.api.conditions import CONDITIONS, Condition
-from quantbench.api.names import Granularity, Kernel, KVCacheDType, Method, Verdict
+from quantbench.api.base import DURATION, Model, kubernetes, list_map, name_field, rule, text
+from quantbench.api.names import Granularity, Kernel, KVCacheDType, Method
 from quantbench.api.pod import LabelKey, LabelValue, PodTemplate
 
-MAX_ROWS = 400
+MAX_ROWS = 200
 """variants, the control among them, × targets × loads of one benchmark: keeps the status below 256 KiB."""
-MAX_CELL_MESSAGE = 160
+DEFAULT_MAX_STARTS = 5
 MAX_PASSES = 200
 """loads × repeats of one server start: keeps a run's status below 200 KiB."""
 CONTROL = "control"
@@ -113,6 +112,12 @@ class Target(Model):
         longest=253,
         pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$",
         default="nvidia.com/gpu",
+    )
+    compute_capability: str | None = text(
+        "CUDA compute capability of the GPUs, e.g. 9.0; absent: told from nodeSelector where that names the product.",
+        longest=5,
+        pattern=r"^[0-9]{1,2}\.[0-9]{1,2}$",
+        default=None,
     )
 
 
@@ -225,7 +230,30 @@ class Sampling(Model):
 
     starts: int = Field(default=2, description="Server starts of each variant on each target.", ge=1, le=25)
     repeats: int = Field(default=3, description="Measured passes of each load per server start.", ge=1, le=20)
+    max_starts: int | None = Field(
+        default=None,
+        description=(
+            "Most server starts of a variant on a target: beyond `starts`, more are added while its ratio to the"
+            f" baseline is neither decided nor precise. Absent: {DEFAULT_MAX_STARTS}, or `starts` if that is 1 or above"
+            f" {DEFAULT_MAX_STARTS}."
+        ),
+        ge=1,
+        le=25,
+    )
+    target_ratio_error: float = Field(
+        default=0.02,
+        description="Half width of a ratio's 95 % interval, as a share of it, at which no more starts are added.",
+        gt=0,
+        lt=1,
+    )
     control: bool = Field(default=True, description="Measure the baseline twice per block, to show the noise floor.")
+
+    @property
+    def most_starts(self) -> int:
+        """Most server starts of a cell, the default filled in."""
+        if self.max_starts is not None:
+            return max(self.starts, self.max_starts)
+        return self.starts if self.starts == 1 else max(self.starts, DEFAULT_MAX_STARTS)
 
 
 class Limits(Model):
@@ -310,63 +338,3 @@ class QuantBenchmarkSpec(Model):
             ]
         )
     }
-
-
-class LoadResult(Model):
-    """One row of the answer: one variant on one target under one load."""
-
-    load: str = name_field("Name of the load.")
-    starts: Count = Field(description="Server starts with at least one valid pass: the sample size.")
-    passes: Count = Field(description="Valid passes in all.")
-    total_tokens_per_second: Number = Field(description="Input and output tokens per second; mean over starts.")
-    output_tokens_per_second: Number = Field(description="Output tokens per second; mean over starts.")
-    requests_per_second: Number = Field(description="Finished requests per second; mean over starts.")
-    mean_ttft_milliseconds: Number = Field(
-        alias="meanTTFTMilliseconds", description="Time to first token, mean over requests, then starts [ms]."
-    )
-    mean_tpot_milliseconds: Number | None = Field(
-        default=None, alias="meanTPOTMilliseconds", description="Time per output token after the first [ms]."
-    )
-    ratio: Number | None = Field(
-        default=None,
-        description="Total throughput over the baseline's: geometric mean of the ratios within blocks.",
-    )
-    ratio_starts: Count = Field(
-        default=0, description="Blocks that the ratio rests on; with 1 it is one run, not a verdict."
-    )
-
-
-class Cell(Model):
-    """One variant on one target."""
-
-    variant: str = name_field("Name of the variant, or control.")
-    target: str = name_field("Name of the target.")
-    verdict: Verdict | None = Field(default=None, description="How its runs ended; absent while none has.")
-    message: str | None = text("Why, in a sentence.", longest=MAX_CELL_MESSAGE, default=None)
-    finished: Count = Field(default=0, description="Runs that ended.")
-    planned: Count = Field(default=0, description="Runs planned.")
-    loads: tuple[LoadResult, ...] = Field(
-        default=(), description="Figures per load.", max_length=32, json_schema_extra=list_map("load")
-    )
-
-
-class QuantBenchmarkStatus(Model):
-    """Where the study stands and what it found."""
-
-    observed_generation: Count | None = Field(default=None, description="Generation that this status speaks of.")
-    conditions: tuple[Condition, ...] = CONDITIONS
-    plan_hash: str | None = text(
-        "Hash of the planned work; equal hashes asked for the same work.", longest=64, default=None
-    )
-    progress: str | None = text("Ended runs / planned runs.", longest=32, default=None)
-    summary: str | None = text("The answer so far, in a sentence.", longest=512, default=None)
-    active_runs: Count | None = Field(default=None, description="Runs that hold a server.")
-    gpu_hours: Number | None = Field(default=None, description="GPU-hours spent: GPUs × time that server pods existed.")
-    started_at: str | None = text("When the first run was created.", longest=32, default=None)
-    finished_at: str | None = text("When the last run ended.", longest=32, default=None)
-    cells: tuple[Cell, ...] = Field(
-        default=(),
-        description="One entry per variant and target.",
-        max_length=MAX_ROWS,
-        json_schema_extra=list_map("variant", "target"),
-    )

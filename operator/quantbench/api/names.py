@@ -96,3 +96,38 @@ class Verdict(Named):
     EVICTED = "Evicted", "Pods were evicted, preempted or lost more often than limits.retries allows."
     CANCELLED = "Cancelled", "The run was ended before it had a result."
     FAILED = "Failed", "Anything else: the reason and the log line say what."
+
+
+class Difference(Named):
+    """What the figures of one row say about the variant against the baseline."""
+
+    FASTER = "Faster", "More throughput (under a fixed request rate: shorter TPOT) than the baseline's, significantly."
+    SLOWER = "Slower", "Less throughput (under a fixed request rate: longer TPOT) than the baseline's, significantly."
+    NOT_DISTINGUISHABLE = "NotDistinguishable", "No more starts follow, and what was seen can be chance."
+    UNDECIDED = "Undecided", "More starts follow."
+    ONE_RUN = "OneRun", "One start each: a ratio, but no statement about better or worse."
+    SAME_CONFIGURATION = "SameConfiguration", "The server ran what another variant's server ran: no comparison."
+
+
+class FindingKind(Named):
+    """What a finding is about."""
+
+    DIFFERENCE = "Difference", "A variant is faster or slower than the baseline."
+    NO_DIFFERENCE = "NoDifference", "A variant cannot be told from the baseline."
+    ONE_RUN = "OneRun", "Figures rest on one server start: shown, not judged."
+    CONTROL = "Control", "How far the repeated baseline lies from the baseline: the noise floor."
+    DUPLICATE = "Duplicate", "Variants ran the same effective configuration."
+    MISMATCH = "Mismatch", "A server ran something else than what was asked for, or no quantized layer at all."
+    DEGRADED = "Degraded", "A variant runs, but not as its name says, e.g. FP8 as weight-only."
+    CROSSOVER = "Crossover", "From some load on, another variant is the faster one."
+    SATURATED = "Saturated", "More load brought no more throughput: TTFT is the length of a queue."
+    EXCLUDED = "Excluded", "Passes were left out of the figures, and why."
+    THROTTLED = "Throttled", "The GPU lowered its clocks while measuring."
+    FAILED = "Failed", "A variant has no figures, and why."
+
+
+class Axis(Named):
+    """Along which loads are ordered."""
+
+    MAX_CONCURRENCY = "maxConcurrency", "Most requests in flight."
+    REQUEST_RATE = "requestRate", "Requests per second."

@@ -1,5 +1,7 @@
 """``QuantBenchmarkRun``: one server start of one variant on one target, fully resolved, and what came of it."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from quantbench.api.base import MAX_SECONDS, Count, Model, Number, Ordinal, kubernetes, list_map, name_field, rule, text
@@ -119,6 +121,40 @@ class ServerCounters(Model):
     mean_tpot_milliseconds: Number | None = Field(
         default=None, alias="meanTPOTMilliseconds", description="Server-side time per output token [ms]."
     )
+    mean_queue_milliseconds: Number | None = Field(
+        default=None, description="Time that requests waited for their first step [ms]."
+    )
+    peak_requests_waiting: Count | None = Field(default=None, description="Most requests seen waiting at one moment.")
+
+
+class ClientHealth(Model):
+    """How busy the load generator itself was during one pass."""
+
+    cpu_share: Number | None = Field(default=None, description="CPU time over wall time; 1 is one busy core.")
+    max_event_loop_lag_milliseconds: Number | None = Field(
+        default=None, description="Longest time that its event loop did not get to run [ms]."
+    )
+
+
+class GPUSamples(Model):
+    """What the GPUs of the server were sampled to do during one pass."""
+
+    samples: Count = Field(description="Readings of all GPUs.")
+    mean_sm_clock_megahertz: Number | None = Field(
+        default=None, alias="meanSMClockMegahertz", description="Mean SM clock [MHz]."
+    )
+    min_sm_clock_megahertz: Number | None = Field(
+        default=None, alias="minSMClockMegahertz", description="Lowest SM clock [MHz]."
+    )
+    mean_power_watts: Number | None = Field(default=None, description="Mean power of one GPU [W].")
+    max_power_watts: Number | None = Field(default=None, description="Highest power of one GPU [W].")
+    max_temperature_celsius: Number | None = Field(default=None, description="Highest temperature [°C].")
+    throttled_share: Number | None = Field(
+        default=None, description="Share of the readings in which a limit other than idling held the clocks down."
+    )
+    throttle_reasons: tuple[Annotated[str, Field(max_length=40)], ...] = Field(
+        default=(), description="Which limits those were, as NVML names them.", max_length=8
+    )
 
 
 class Pass(Model):
@@ -154,6 +190,65 @@ class Pass(Model):
         default_factory=Latency, alias="e2elMilliseconds", description="End-to-end latency [ms]."
     )
     server: ServerCounters = Field(default_factory=ServerCounters, description="The server's own count.")
+    client: ClientHealth = Field(default_factory=ClientHealth, description="How busy the load generator was.")
+    gpu: GPUSamples | None = Field(default=None, description="Clocks, power and throttling; absent without readings.")
+
+
+class LayerKernel(Model):
+    """The kernel that a kind of linear layer was given."""
+
+    layer: str = text("Quantized layer or scheme, as vLLM's log calls it.", longest=96)
+    kernel: str = text("Kernel class.", longest=96)
+
+
+class GPU(Model):
+    """One GPU of the server."""
+
+    name: str = text("Product name.", longest=96)
+    uuid: str | None = text("UUID.", longest=64, default=None)
+    driver: str | None = text("Driver version.", longest=32, default=None)
+    compute_capability: str | None = text("CUDA compute capability.", longest=8, default=None)
+
+
+class Attestation(Model):
+    """What the server really ran, read from its log and its metrics; absent fields were not said there."""
+
+    engine_version: str | None = text("vLLM's version.", longest=64, default=None)
+    quantization: str | None = text("vLLM's name for the quantization.", longest=64, default=None)
+    dtype: str | None = text("Data type of activations.", longest=32, default=None)
+    linear_kernels: tuple[LayerKernel, ...] = Field(
+        default=(), description="Kernels of the linear layers.", max_length=16, json_schema_extra=list_map("layer")
+    )
+    quantized_layers: Count | None = Field(default=None, description="Linear layers that are quantized.")
+    unquantized_layers: Count | None = Field(
+        default=None, description="Linear layers that are not, the output layer left out."
+    )
+    attention_backend: str | None = text("Attention backend.", longest=64, default=None)
+    kv_cache_dtype: str | None = Field(
+        default=None, alias="kvCacheDType", description="Data type of the KV cache.", max_length=32
+    )
+    kv_cache_tokens: Count | None = Field(default=None, description="Tokens that the KV cache holds.")
+    weights_gibibytes: Number | None = Field(default=None, description="Memory of the loaded model [GiB].")
+    eager: bool | None = Field(default=None, description="Whether CUDA graphs and torch.compile are off.")
+    prefix_caching: bool | None = Field(default=None, description="Whether prefix caching is on.")
+    weight_only_fallback: bool | None = Field(
+        default=None, description="Whether vLLM warned that it runs weight-only for want of hardware support."
+    )
+    gpus: tuple[GPU, ...] = Field(default=(), description="The server's GPUs.", max_length=64)
+    fingerprint: str | None = text("Digest of the effective configuration.", longest=16, default=None)
+
+
+class ColdStart(Model):
+    """What the server's start was spent on, by its own log [s]."""
+
+    weights_seconds: Number | None = Field(default=None, description="Loading weights [s].")
+    model_seconds: Number | None = Field(default=None, description="Loading the model, weights included [s].")
+    compile_seconds: Number | None = Field(default=None, description="torch.compile [s].")
+    graph_capture_seconds: Number | None = Field(default=None, description="Capturing CUDA graphs [s].")
+    engine_seconds: Number | None = Field(
+        default=None, description="Profiling, KV cache and warm-up, compilation included [s]."
+    )
+    compile_cache_hit: bool | None = Field(default=None, description="Whether compiled code came from a cache.")
 
 
 class Outcome(Model):
@@ -215,6 +310,8 @@ class QuantBenchmarkRunStatus(Model):
     )
     verdict: Outcome | None = Field(default=None, description="How the run ended.")
     headline: Headline | None = Field(default=None, description="The first load's figures.")
+    attestation: Attestation | None = Field(default=None, description="What the server really ran.")
+    cold_start: ColdStart | None = Field(default=None, description="What its start was spent on.")
     passes: tuple[Pass, ...] = Field(
         default=(),
         description="Every finished pass.",

@@ -6,9 +6,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from quantbench.api.base import JsonObject
-from quantbench.api.benchmark import QuantBenchmarkSpec, QuantBenchmarkStatus
+from quantbench.api.benchmark import QuantBenchmarkSpec
 from quantbench.api.names import GROUP, VERSION
 from quantbench.api.run import QuantBenchmarkRunSpec, QuantBenchmarkRunStatus
+from quantbench.api.status import QuantBenchmarkStatus
 
 DROPPED = ("title", "$defs", "propertyNames")
 

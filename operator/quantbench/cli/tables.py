@@ -7,9 +7,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from quantbench.api.benchmark import Cell, LoadResult
 from quantbench.api.conditions import ConditionType
 from quantbench.api.names import Verdict
+from quantbench.api.status import Cell, LoadResult
 from quantbench.cli.read import Study
 from quantbench.observe import Run
 from quantbench.stages import gaps as stage_gaps

@@ -6,10 +6,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from quantbench import times
-from quantbench.api.benchmark import CONTROL, Cell, QuantBenchmarkStatus
+from quantbench.api.benchmark import CONTROL
 from quantbench.api.conditions import ConditionType, Reason
 from quantbench.api.names import Verdict
 from quantbench.api.run import Refusal
+from quantbench.api.status import Cell, QuantBenchmarkStatus
 from quantbench.decide.actions import Action, Apply, Decision, Delete, PatchSpec, set_condition
 from quantbench.observe import Benchmark, Run
 from quantbench.plan import FieldError, Plan, PlannedRun, run_limits, run_spec

@@ -99,6 +99,7 @@ FULL: JsonObject = {
             "nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"},
             "gpus": 2,
             "gpuResourceName": "nvidia.com/gpu",
+            "computeCapability": "9.0",
         },
         {"name": "cpu", "gpus": 0},
     ],
@@ -122,7 +123,7 @@ FULL: JsonObject = {
             "warmupPrompts": 8,
         },
     ],
-    "sampling": {"starts": 3, "repeats": 2, "control": False},
+    "sampling": {"starts": 3, "repeats": 2, "maxStarts": 6, "targetRatioError": 0.05, "control": False},
     "limits": {
         "parallelism": 2,
         "gpuHours": 12,
