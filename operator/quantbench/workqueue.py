@@ -12,7 +12,8 @@ from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 FIRST_DELAY = 0.2
-LONGEST_DELAY = 60.0
+LONGEST_DELAY = 20.0
+"""Between two tries [s]. Short, because a GPU may be waiting; an overloaded API server asks for more by itself."""
 
 log = logging.getLogger(__name__)
 

@@ -86,7 +86,7 @@ async def test_deleted(held: Held) -> None:
     after = await space.until_complete()
     assert after["metadata"]["uid"] != before["metadata"]["uid"]
     assert space.verdicts() == {"bf16": "Measured/AllPassesValid", "int8": "Measured/AllPassesValid"}
-    await space.until(lambda: len(space.runs()) == 2, seconds=45, about="the garbage collector took the old runs")
+    await space.until(lambda: len(space.runs()) == 2, seconds=90, about="the garbage collector took the old runs")
     assert {run["metadata"]["uid"] for run in space.runs()}.isdisjoint(old)
     assert [run["status"]["attempt"] for run in space.runs()] == [1, 1]
     assert not space.children()

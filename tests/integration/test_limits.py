@@ -84,7 +84,7 @@ async def test_time_to_live(space: Space, operator: Operator) -> None:
     await space.submit(ttlSecondsAfterFinished=1)
     await space.until_complete()
     await space.until(lambda: space.benchmark() is None, about="the benchmark is gone")
-    await space.until(lambda: not space.runs(), seconds=45, about="the garbage collector took the runs")
+    await space.until(lambda: not space.runs(), seconds=90, about="the garbage collector took the runs")
     (seen,) = space.ever("QuantBenchmark")
     assert seen.raw["status"]["progress"] == "2/2"
 

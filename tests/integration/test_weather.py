@@ -14,6 +14,7 @@ from harness.lab import Lab
 from harness.operator import Journal, Operator, Request, Send, Weather
 from harness.study import Space, end_state
 from quantbench import controller as controller_module
+from quantbench import workqueue as workqueue_module
 from quantbench.kube import ApiError
 
 MEASURED = {"bf16": "Measured/AllPassesValid", "int8": "Measured/AllPassesValid"}
@@ -79,7 +80,7 @@ async def disturbed(lab: Lab, space: Space, weather: Weather) -> tuple[JsonObjec
     invariants, journal = Invariants(space), Journal(weather)
     await space.submit()
     async with lab.operator(space, journal) as operator:
-        await space.until_complete(seconds=60)
+        await space.until_complete(seconds=120)
         await operator.idle()
         assert not operator.ended.is_set()
     invariants.check()
@@ -87,8 +88,10 @@ async def disturbed(lab: Lab, space: Space, weather: Weather) -> tuple[JsonObjec
     return end_state(space), journal
 
 
-async def test_storm(lab: Lab) -> None:
+async def test_storm(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """One request in six fails, reads and writes alike."""
+    # A step makes several requests, so that most steps fail: some objects go through a dozen tries.
+    monkeypatch.setattr(workqueue_module, "LONGEST_DELAY", 1.0)
     storms = [Storm(seed, 1 / 6) for seed in range(4)]
     spaces = [await lab.space() for _ in storms]
     reference = await undisturbed(lab)
@@ -122,7 +125,7 @@ async def test_events_are_lost(lab: Lab, space: Space, monkeypatch: pytest.Monke
     monkeypatch.setattr(operator.controller, "_watch_for_ever", dead_watch)
     monkeypatch.setattr(operator, "_on_change", lambda *_: None)
     operator.start()
-    await space.until_complete(seconds=60)
+    await space.until_complete(seconds=120)
     assert space.verdicts() == MEASURED
 
 
@@ -183,7 +186,7 @@ async def test_log_that_cannot_be_read_at_first(
 
     kubelet.log_faults[space.name] = fault
     await space.submit()
-    await space.until_complete(seconds=60)
+    await space.until_complete(seconds=120)
     del kubelet.log_faults[space.name]
     assert left[0] < 0
     assert space.verdicts() == MEASURED
@@ -200,7 +203,7 @@ async def test_log_that_can_never_be_read(lab: Lab, kubelet: Kubelet, space: Spa
         await operator.jump(70)
         await operator.idle()
         await space.until(lambda: len(space.verdicts()) == len(space.ever("Pod", "server")))
-    await space.until_complete(seconds=60)
+    await space.until_complete(seconds=120)
     del kubelet.log_faults[space.name]
     assert {verdict.partition("/")[0] for verdict in space.verdicts().values()} == {"Failed"}
     assert space.condition("Comparable")["reason"] == "BaselineMissing"

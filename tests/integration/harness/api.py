@@ -190,7 +190,7 @@ def condition(raw: JsonObject, kind: str) -> JsonObject:
     return next((found for found in conditions if found["type"] == kind), {})
 
 
-async def eventually(call: Any, *, seconds: float = 10.0, pause: float = 0.05) -> Any:
+async def eventually(call: Any, *, seconds: float = 60.0, pause: float = 0.05) -> Any:
     """Repeat ``call()`` until it gives something true."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not (value := await call()):

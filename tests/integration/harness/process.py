@@ -129,7 +129,7 @@ class Process:
                 return answer.status, await answer.text()
         return 0, ""
 
-    async def answers(self, path: str, text: str, *, seconds: float = 30.0) -> None:
+    async def answers(self, path: str, text: str, *, seconds: float = 90.0) -> None:
         """Wait until a path answers with a text."""
         deadline = asyncio.get_running_loop().time() + seconds
         while (answer := await self.get(path)) != (200, text):

@@ -123,22 +123,22 @@ class Space:
 
     # --- waiting ---------------------------------------------------------------------------------------------
 
-    async def until(self, what: Any, *, seconds: float = 30.0, about: str = "") -> Any:
+    async def until(self, what: Any, *, seconds: float = 90.0, about: str = "") -> Any:
         """Wait until ``what()`` is true."""
         return await self.world.until(self.name, what, seconds=seconds, about=about)
 
-    async def until_stage(self, variant: str, *stages: str, seconds: float = 30.0) -> None:
+    async def until_stage(self, variant: str, *stages: str, seconds: float = 90.0) -> None:
         """Wait until the run of a variant is in one of the stages."""
         await self.until(lambda: self.stage(variant) in stages, seconds=seconds, about=f"{variant} in {stages}")
 
-    async def until_complete(self, name: str = "study", *, seconds: float = 30.0) -> JsonObject:
+    async def until_complete(self, name: str = "study", *, seconds: float = 90.0) -> JsonObject:
         """Wait until the study has ended and has nothing left in the cluster."""
         await self.until(lambda: self.over(name), seconds=seconds, about=f"{name} is complete and has no children")
         benchmark = self.benchmark(name)
         assert benchmark is not None
         return benchmark
 
-    async def until_complete_beside(self, name: str, *, seconds: float = 30.0) -> None:
+    async def until_complete_beside(self, name: str, *, seconds: float = 90.0) -> None:
         """Wait until one of several studies has ended; the others may still have children."""
         await self.until(
             lambda: self.condition("Complete", name).get("status") == "True",

@@ -82,7 +82,7 @@ class World:
         self._listeners.pop(namespace, None)
 
     async def until(
-        self, namespace: str, condition: Callable[[], T | None], *, seconds: float = 30.0, about: str = ""
+        self, namespace: str, condition: Callable[[], T | None], *, seconds: float = 90.0, about: str = ""
     ) -> T:
         """Wait until a look at the world gives something true; each change in the namespace is a reason to look."""
         changed = asyncio.Event()
