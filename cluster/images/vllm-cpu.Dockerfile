@@ -29,10 +29,12 @@ RUN mkdir vllm-0.32.0+cpu.dist-info \
 RUN python3 -m compileall -q -j 0 . > /dev/null; \
     /opt/vllm/bin/python -c "import vllm.entrypoints.openai.api_server"
 # Each start inspects the model's class in a process of its own, some seconds of imports, unless the cache has the answer.
-# Studies that write nothing else there (--enforce-eager) set VLLM_CACHE_ROOT to this folder.
+# Studies that write nothing else there (--enforce-eager) set VLLM_CACHE_ROOT to this folder. vLLM makes the file
+# readable for its own user only, and the server runs as another one.
 RUN VLLM_CACHE_ROOT=/opt/vllm/cache /opt/vllm/bin/python -c "from vllm.model_executor.models import ModelRegistry; \
     assert ModelRegistry.models['Qwen3ForCausalLM'].inspect_model_cls()" \
-    && ls /opt/vllm/cache/modelinfos
+    && ls /opt/vllm/cache/modelinfos \
+    && chmod --recursive a+rX /opt/vllm/cache
 
 FROM ${BASE_IMAGE}
 RUN apt-get update \
