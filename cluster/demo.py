@@ -1,10 +1,11 @@
 """The demo: a cluster, the chart, a small model in several quantizations, a study, its answer.
 
-Every step is done only where it is missing, so a second call goes almost straight to the study.
-Run by `make demo`; `--study FILE` applies another study, `--keep` leaves a finished one as it is.
+Every step is done only where it is missing, so a second call goes almost straight to the study. A study that is under
+way goes on, a finished one is shown again; `--fresh` deletes it first. `--study FILE` applies another one.
 """
 
 import argparse
+import contextlib
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[0] = str(REPOSITORY)
 
-from cluster import images  # noqa: E402  (the path comes first)
+from cluster import images, kind, record  # noqa: E402  (the path comes first)
 from cluster.layout import ENGINE_IMAGE, OPERATOR_IMAGE, ClusterError, Layout  # noqa: E402
 
 NAMESPACE = "quantbench"
@@ -28,7 +29,7 @@ class Demo:
     """The steps, each of which looks before it acts."""
 
     def __init__(self, study: Path) -> None:
-        self.study, self.data = study, STATE / "data"
+        self.study, self.data = study, Layout(STATE).data
         self.environment = {
             **os.environ,
             "KUBECONFIG": str(STATE / "kubeconfig"),
@@ -54,14 +55,6 @@ class Demo:
         if done.returncode:
             raise ClusterError(f"`{' '.join(words)}` ended with status {done.returncode}", done.returncode)
         return done.stdout or ""
-
-    def answers(self, *command: str | Path) -> bool:
-        """Whether a quiet command succeeds."""
-        words = [str(word) for word in command]
-        return (
-            subprocess.run(words, env=self.environment, cwd=REPOSITORY, capture_output=True, check=False).returncode
-            == 0
-        )
 
     def cluster(self) -> None:
         self.run(sys.executable, "cluster", "up", "--images", "--state", STATE)
@@ -89,11 +82,11 @@ class Demo:
         )  # fmt: skip
 
     def image_digest(self) -> str:
-        """The digest of the operator's image as the embedded node knows it; nothing on kind."""
-        try:
-            return images.known(Layout(STATE)).get(OPERATOR_IMAGE, "")
-        except ClusterError:
-            return ""
+        """The digest of the operator's image as the node, or on kind Docker, knows it."""
+        own = record.load(Layout(STATE))
+        if own and own.provider == "kind":
+            return self.run("docker", "image", "inspect", "--format={{.Id}}", OPERATOR_IMAGE, quiet=True).strip()
+        return images.known(Layout(STATE)).get(OPERATOR_IMAGE, "")
 
     def models(self) -> None:
         """Every checkpoint of the small model, made by a Job with the engine's own torch; whole ones stay."""
@@ -113,23 +106,47 @@ class Demo:
             text = text.replace(mark, value)
         self.kubectl("delete", "job", "make-models", "--ignore-not-found", "--wait")
         self.kubectl("apply", "-f", "-", stdin=text)
-        try:
-            self.kubectl("wait", "--for=condition=Complete", "job/make-models", "--timeout=300s")
-        except ClusterError:
-            self.kubectl("logs", "job/make-models", "--tail=30", quiet=False)
-            raise
+        self.follow("job/make-models", "--container=make-models")
+        state = self.kubectl("get", "job", "make-models", "-o", "jsonpath={.status.succeeded}/{.status.failed}")
+        if not state.startswith("1"):
+            raise ClusterError("the models could not be made: the lines above say why")
+
+    def follow(self, job: str, *options: str) -> None:
+        """Show what a Job's pod prints until it ends, however long its pod takes to start."""
+        self.kubectl("wait", "--for=create", job, "--timeout=60s")
+        while self.kubectl("get", job, "-o", "jsonpath={.status.active}") == "1":
+            # Ends with the container; before it has started it fails at once.
+            with contextlib.suppress(ClusterError):
+                self.kubectl("logs", "--follow", job, *options, quiet=False)
+            time.sleep(1)
 
     def down(self) -> None:
         self.run(sys.executable, "cluster", "down", "--state", STATE)
 
-    def start(self) -> str:
-        """Apply the study afresh; returns its name."""
-        self.kubectl("delete", "-f", self.study, "--ignore-not-found", "--wait")
-        self.kubectl("apply", "-f", self.study)
+    def start(self, *, fresh: bool = True) -> str:
+        """Apply the study; returns its name. ``fresh`` deletes one that is there with all its results.
+
+        Raises:
+            ClusterError: the study that is there differs in what shapes its plan.
+        """
+        if fresh:
+            self.kubectl("delete", "-f", self.study, "--ignore-not-found", "--wait", quiet=False)
+        try:
+            self.kubectl("apply", "-f", self.study)
+        except ClusterError as error:
+            raise ClusterError(f"{error}; `--fresh` deletes the study that is there and its results") from error
         return self.kubectl("get", "-f", self.study, "-o", "jsonpath={.metadata.name}")
 
     def kubectl(self, *command: str | Path, quiet: bool = True, stdin: str | None = None) -> str:
         return self.run("kubectl", "--namespace", NAMESPACE, *command, quiet=quiet, stdin=stdin)
+
+    def on_node(self, *command: str) -> str:
+        """Run a containerd command on the node."""
+        own = record.load(Layout(STATE))
+        if own and own.provider == "kind":
+            return self.run("docker", "exec", f"{kind.NAME}-control-plane", *command, quiet=True)
+        program, *rest = command
+        return self.run(program, "--address", Layout(STATE).containerd_socket, *rest, quiet=True)
 
     def quantbench(self, *command: str) -> None:
         self.run(sys.executable, "-m", "quantbench", *command, "--namespace", NAMESPACE)
@@ -145,6 +162,7 @@ Look further:
   kubectl --namespace {NAMESPACE} port-forward deploy/quantbench-operator 8080 &
   curl --silent localhost:8080/metrics | grep ^quantbench_result
   .venv/bin/quantbench results {name} --namespace {NAMESPACE} --output json
+Once more:      .venv/bin/python cluster/demo.py --fresh
 Another study:  .venv/bin/python cluster/demo.py --study benchmarks/studies/cpu-all.yaml
 The end:        make demo-down""")
 
@@ -155,7 +173,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--study", type=Path, default=REPOSITORY / "benchmarks/studies/demo.yaml", help="study to apply"
     )
-    demo = Demo(parser.parse_args(arguments).study)
+    parser.add_argument("--fresh", action="store_true", help="delete the study that is there, and its results")
+    options = parser.parse_args(arguments)
+    demo = Demo(options.study)
     began = time.monotonic()
     name = ""
     try:
@@ -168,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"[{time.monotonic() - began:4.0f} s] {what}", flush=True)
             step()
         print(f"[{time.monotonic() - began:4.0f} s] study", flush=True)
-        name = demo.start()
+        name = demo.start(fresh=options.fresh)
         demo.quantbench("watch", name)
         demo.quantbench("stages", name)
     except ClusterError as error:

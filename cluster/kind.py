@@ -41,8 +41,8 @@ class Kind:
     program: str
     name: str = NAME
 
-    def create(self, kubeconfig: Path) -> list[str]:
-        where = ["--config", str(CONFIGURATION), "--kubeconfig", str(kubeconfig)]
+    def create(self, configuration: Path, kubeconfig: Path) -> list[str]:
+        where = ["--config", str(configuration), "--kubeconfig", str(kubeconfig)]
         return [self.program, "create", "cluster", "--name", self.name, *where, "--wait", "180s"]
 
     def delete(self, kubeconfig: Path) -> list[str]:
@@ -77,7 +77,7 @@ def up(layout: Layout, progress: Progress, *, with_images: bool) -> None:
         commands.output(kind.export_kubeconfig(layout.kubeconfig))
     else:
         with progress.step("create kind cluster") as step:
-            commands.run(kind.create(layout.kubeconfig), step=step, log=cache.log_file("kind"))
+            commands.run(kind.create(configuration(layout), layout.kubeconfig), step=step, log=cache.log_file("kind"))
     layout.kubeconfig.chmod(0o600)
     _clients(layout, progress)
     if with_images:
@@ -124,6 +124,14 @@ def health(layout: Layout) -> list[Health]:
         except ClusterError as error:
             found.append(Health(name, str(error).splitlines()[-1]))
     return found
+
+
+def configuration(layout: Layout) -> Path:
+    """The cluster's configuration with the state's data folder filled in, which the node shares with this machine."""
+    layout.data.mkdir(mode=0o755, parents=True, exist_ok=True)
+    written = layout.state / CONFIGURATION.name
+    written.write_text(CONFIGURATION.read_text().replace("@DATA@", str(layout.data)))
+    return written
 
 
 def _kind(progress: Progress) -> str:

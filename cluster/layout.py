@@ -78,6 +78,11 @@ class Layout:
         return self.state / "config"
 
     @property
+    def data(self) -> Path:
+        """Models and prompts of the demo."""
+        return self.state / "data"
+
+    @property
     def containerd_socket(self) -> Path:
         return self.state / "containerd.sock"
 

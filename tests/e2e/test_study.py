@@ -2,14 +2,13 @@
 
 import json
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cluster.demo import STATE, Demo
+from cluster.demo import NAMESPACE, STATE, Demo
 
 STUDY = Path(__file__).parent / "study.yaml"
 DEADLINE = 600
@@ -20,11 +19,13 @@ def demo() -> Iterator[Demo]:
     """A cluster with chart and models; one that was there before stays."""
     ours = not (STATE / "kubeconfig").exists()
     demo = Demo(STUDY)
-    for step in (demo.cluster, demo.prompts, demo.chart, demo.models):
-        step()
-    yield demo
-    if ours:
-        demo.down()
+    try:
+        for step in (demo.cluster, demo.prompts, demo.chart, demo.models):
+            step()
+        yield demo
+    finally:
+        if ours:
+            demo.down()
 
 
 @pytest.fixture(scope="session")
@@ -65,10 +66,16 @@ def wait_for(holds: Any) -> None:
 
 
 def kill_operator(demo: Demo) -> None:
-    """Kill without warning: the container gets SIGKILL, and a new pod takes over."""
-    demo.kubectl(
-        "delete", "pod", "-l", "app.kubernetes.io/component=operator", "--grace-period=0", "--force", "--wait=false"
-    )
+    """SIGKILL to the operator's process: nothing is tidied up, and the kubelet starts it again."""
+    before = _operator(demo)
+    container = before["containerID"].removeprefix("containerd://")
+    demo.on_node("ctr", "--namespace", "k8s.io", "task", "kill", "--signal", "SIGKILL", container)
+    wait_for(lambda: _operator(demo)["restartCount"] > before["restartCount"] and _operator(demo)["ready"])
+
+
+def _operator(demo: Demo) -> dict[str, Any]:
+    pods = json.loads(demo.kubectl("get", "pods", "-l", "app.kubernetes.io/component=operator", "-o", "json"))["items"]
+    return pods[0]["status"]["containerStatuses"][0]
 
 
 def verdicts(demo: Demo) -> dict[str, Any]:
@@ -102,6 +109,7 @@ def test_client_and_server_counted_the_same(demo: Demo, finished: dict[str, Any]
 def test_killing_the_operator_cost_only_time(demo: Demo, finished: dict[str, Any]) -> None:
     assert all(run["status"]["attempt"] == 1 for run in runs(demo))
     assert all(run["status"].get("lost", 0) == 0 for run in runs(demo))
+    assert _operator(demo)["restartCount"] >= 3
 
 
 @pytest.mark.timeout(1800)
@@ -115,13 +123,10 @@ def test_results_are_in_prometheus_format(demo: Demo, finished: dict[str, Any]) 
     labels = 'benchmark="e2e",load="c4",namespace="quantbench",target="cpu",variant="bf16"'
 
     def exported() -> bool:
-        address = demo.kubectl(
-            "get", "pods", "-l", "app.kubernetes.io/component=operator", "-o", "jsonpath={.items[0].status.podIP}"
+        pod = demo.kubectl(
+            "get", "pods", "-l", "app.kubernetes.io/component=operator", "-o", "jsonpath={.items[0].metadata.name}"
         )
-        try:
-            with urllib.request.urlopen(f"http://{address}:8080/metrics", timeout=5) as answer:
-                return f"quantbench_result_total_tokens_per_second{{{labels}}}" in answer.read().decode()
-        except OSError:
-            return False
+        path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod}:8080/proxy/metrics"
+        return f"quantbench_result_total_tokens_per_second{{{labels}}}" in demo.kubectl("get", f"--raw={path}")
 
     wait_for(exported)

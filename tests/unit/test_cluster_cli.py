@@ -173,7 +173,7 @@ def test_a_cluster_keeps_its_binary_when_the_cache_gets_another(state, tmp_path)
 
 def test_kinds_command_lines(tmp_path: Path):
     called = kind.Kind("kind")
-    create = " ".join(called.create(tmp_path / "kubeconfig"))
+    create = " ".join(called.create(tmp_path / "kind.yaml", tmp_path / "kubeconfig"))
     assert create.startswith("kind create cluster --name quantbench --config ")
     assert f"--kubeconfig {tmp_path}/kubeconfig" in create
     assert called.load_image("localhost/a:1") == [
@@ -228,11 +228,10 @@ def _real_kind() -> str | None:
 @pytest.mark.skipif(_real_kind() is None, reason="no kind program (go install sigs.k8s.io/kind@v0.33.0)")
 @pytest.mark.parametrize("fault", [None, "labels:", "role: control-plane"])
 def test_kind_itself_takes_the_configuration_as_far_as_docker(fault, fake_docker, tmp_path, monkeypatch):
-    text = kind.CONFIGURATION.read_text()
+    written = kind.configuration(Layout(tmp_path))
     if fault:
-        (tmp_path / "kind.yaml").write_text(text.replace(fault, "planted: fault"))
-        monkeypatch.setattr(kind, "CONFIGURATION", tmp_path / "kind.yaml")
-    command = kind.Kind(str(_real_kind())).create(tmp_path / "kubeconfig")
+        written.write_text(written.read_text().replace(fault, "planted: fault"))
+    command = kind.Kind(str(_real_kind())).create(written, tmp_path / "kubeconfig")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     asked = "docker run --name quantbench-control-plane" in fake_docker.read_text() if fake_docker.exists() else False
@@ -242,3 +241,11 @@ def test_kind_itself_takes_the_configuration_as_far_as_docker(fault, fake_docker
 def test_kinds_patches_are_kubelet_configuration():
     patches = yaml.safe_load(kind.CONFIGURATION.read_text())["nodes"][0]["kubeadmConfigPatches"]
     assert [yaml.safe_load(patch)["kind"] for patch in patches] == ["KubeletConfiguration"]
+
+
+def test_kinds_node_shares_the_demos_data(tmp_path):
+    """The demo's volume is a folder of the node: without this mount it would be an empty one."""
+    node = yaml.safe_load(kind.configuration(Layout(tmp_path)).read_text())["nodes"][0]
+    data = str(Layout(tmp_path).data)
+    assert node["extraMounts"] == [{"hostPath": data, "containerPath": data}]
+    assert Layout(tmp_path).data.is_dir()
