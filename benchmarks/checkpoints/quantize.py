@@ -54,6 +54,25 @@ def int4_group(weight: torch.Tensor) -> Tensors:
     }
 
 
+def int4_group_asymmetric(weight: torch.Tensor) -> Tensors:
+    """Asymmetric int4 in groups of 128 inputs with zero points (compressed-tensors ``pack-quantized``).
+
+    As `int4_group`; ``weight_zero_point`` is int32 ``[out / 8, in / 128]``, packed along the outputs in the same way.
+    """
+    groups = _grouped(weight)
+    # Zero must be in the range: compressed-tensors stores zero points as int4, too.
+    low, high = groups.amin(dim=2).clamp(max=0), groups.amax(dim=2).clamp(min=0)
+    scale = _scale(high - low, 15.0, torch.bfloat16)
+    zeros = torch.round(-8 - low / scale.float()).clamp_(-8, 7)
+    integers = (torch.round(groups / scale.float()[:, :, None]) + zeros[:, :, None]).clamp_(-8, 7).to(torch.int8)
+    return {
+        "weight_packed": pack_to_int32(integers.reshape(weight.shape), 4).contiguous(),
+        "weight_scale": scale,
+        "weight_zero_point": pack_to_int32(zeros.to(torch.int8), 4, packed_dim=0).contiguous(),
+        "weight_shape": torch.tensor(weight.shape, dtype=torch.int64),
+    }
+
+
 def fp8_channel(weight: torch.Tensor) -> Tensors:
     """FP8 e4m3 with one bf16 scale an output channel (compressed-tensors ``float-quantized``)."""
     values = weight.float()
@@ -68,9 +87,9 @@ def fp8_tensor(weight: torch.Tensor) -> Tensors:
     return {"weight": values, "weight_scale": scale}
 
 
-def static_input_scale(absolute_maximum: float) -> Tensors:
+def static_input_scale(absolute_maximum: float, levels: float) -> Tensors:
     """The stored activation scale of a layer whose inputs reached ``absolute_maximum`` in calibration."""
-    return {"input_scale": _scale(torch.tensor([absolute_maximum]), FP8_MAX, torch.bfloat16)}
+    return {"input_scale": _scale(torch.tensor([absolute_maximum]), levels, torch.bfloat16)}
 
 
 def fp8_block(weight: torch.Tensor) -> Tensors:
@@ -130,6 +149,7 @@ def gptq(weight: torch.Tensor, bits: int) -> Tensors:
 QUANTIZERS: dict[str, Quantizer] = {
     "int8-channel": int8_channel,
     "int4-group": int4_group,
+    "int4-group-asymmetric": int4_group_asymmetric,
     "fp8-channel": fp8_channel,
     "fp8-tensor": fp8_tensor,
     "fp8-block": fp8_block,

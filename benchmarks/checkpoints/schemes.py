@@ -39,12 +39,12 @@ class Scheme:
     quantization_config: dict[str, object] | None
     bits_per_weight: float = 16.0
     """Stored bits of a linear layer's weight with its share of the scales: for the estimate of disk space."""
-    needs_calibration: bool = False
-    """Whether activation scales are stored in the checkpoint."""
+    activation_levels: float | None = None
+    """What the largest activation is divided by for the activation scale that is stored; None: none is."""
 
 
 def _arguments(
-    bits: int, kind: str, strategy: str, *, dynamic: bool = False, group: int | None = None
+    bits: int, kind: str, strategy: str, *, dynamic: bool = False, group: int | None = None, symmetric: bool = True
 ) -> dict[str, object]:
     return {
         "actorder": None,
@@ -55,7 +55,7 @@ def _arguments(
         "observer": None if dynamic else "minmax",
         "observer_kwargs": {},
         "strategy": strategy,
-        "symmetric": True,
+        "symmetric": symmetric,
         "type": kind,
     }
 
@@ -117,6 +117,10 @@ _FP8_BLOCK: dict[str, object] = {
 _INT8 = _compressed_tensors(
     "int-quantized", _arguments(8, "int", "channel"), _arguments(8, "int", "token", dynamic=True)
 )
+_INT8_STATIC = _compressed_tensors("int-quantized", _arguments(8, "int", "channel"), _arguments(8, "int", "tensor"))
+_W4A16_ASYMMETRIC = _compressed_tensors(
+    "pack-quantized", _arguments(4, "int", "group", group=GROUP_SIZE, symmetric=False), None
+)
 _W4A16 = _compressed_tensors("pack-quantized", _arguments(4, "int", "group", group=GROUP_SIZE), None)
 _FP8_DYNAMIC = _compressed_tensors(
     "float-quantized", _arguments(8, "float", "channel"), _arguments(8, "float", "token", dynamic=True)
@@ -129,8 +133,10 @@ SCHEMES: dict[str, Scheme] = {
         Scheme("bf16", "", "bfloat16", None),
         Scheme("int8-w8a8", "int8-channel", "bfloat16", _INT8, 8.02),
         Scheme("w4a16", "int4-group", "bfloat16", _W4A16, 4.13),
+        Scheme("int8-static", "int8-channel", "bfloat16", _INT8_STATIC, 8.02, activation_levels=127.5),
+        Scheme("w4a16-asym", "int4-group-asymmetric", "bfloat16", _W4A16_ASYMMETRIC, 4.17),
         Scheme("fp8-dynamic", "fp8-channel", "bfloat16", _FP8_DYNAMIC, 8.02),
-        Scheme("fp8-static", "fp8-tensor", "bfloat16", _FP8_STATIC, 8.0, needs_calibration=True),
+        Scheme("fp8-static", "fp8-tensor", "bfloat16", _FP8_STATIC, 8.0, activation_levels=448.0),
         Scheme("fp8-block", "fp8-block", "bfloat16", _FP8_BLOCK, 8.0),
         Scheme("awq", "awq", "float16", _AWQ, 4.17),
         Scheme("gptq-int4", "gptq-int4", "float16", _gptq(4), 4.17),

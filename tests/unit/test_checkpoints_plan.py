@@ -95,7 +95,9 @@ def test_every_linear_layer_is_named_to_gptq() -> None:
     ("scheme", "method", "layout", "activations"),
     [
         ("int8-w8a8", "compressed-tensors", "int-quantized", ("token", True)),
+        ("int8-static", "compressed-tensors", "int-quantized", ("tensor", False)),
         ("w4a16", "compressed-tensors", "pack-quantized", None),
+        ("w4a16-asym", "compressed-tensors", "pack-quantized", None),
         ("fp8-dynamic", "compressed-tensors", "float-quantized", ("token", True)),
         ("fp8-static", "compressed-tensors", "float-quantized", ("tensor", False)),
     ],

@@ -244,6 +244,18 @@ def test_awq_is_what_compressed_tensors_unpacks() -> None:
 
 
 def test_static_input_scale() -> None:
-    stored = quantize.static_input_scale(448.0)["input_scale"]
+    stored = quantize.static_input_scale(448.0, 448.0)["input_scale"]
     assert (stored.dtype, stored.tolist()) == (torch.bfloat16, [1.0])
-    assert float(quantize.static_input_scale(0.0)["input_scale"]) > 0
+    assert float(quantize.static_input_scale(0.0, 448.0)["input_scale"]) > 0
+
+
+def test_int4_with_zero_points_restores_the_weight() -> None:
+    stored = quantize.int4_group_asymmetric(weight() + 0.01)
+    values = unpacked(stored["weight_packed"], 4).reshape(OUT, GROUPS, 128)
+    zeros = unpacked(stored["weight_zero_point"].t().contiguous(), 4).reshape(GROUPS, OUT).t()
+    scale = stored["weight_scale"].float()
+    restored = (values - zeros[:, :, None]).float() * scale[:, :, None]
+    # Half a step, and what the scale lost when it was rounded to bf16.
+    assert (
+        (restored.reshape(OUT, IN) - (weight() + 0.01).float()).abs() <= 0.6 * scale.repeat_interleave(128, 1)
+    ).all()
