@@ -4,6 +4,8 @@ import asyncio
 import json
 import logging
 from collections.abc import Coroutine
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import kopf
@@ -103,6 +105,51 @@ def stages(name: NameArgument, namespace: NamespaceOption = "default") -> None:
     study = _run(_read(namespace, name))
     console.print(tables.usage(study.runs))
     console.print(tables.gaps(study.runs))
+
+
+class AuditOutput(StrEnum):
+    """Forms of an audit's report."""
+
+    TEXT = "text"
+    JSON = "json"
+    MARKDOWN = "markdown"
+
+
+@app.command()
+def audit(
+    file: Annotated[Path, typer.Argument(help="Markdown with tables, or CSV (.csv, .tsv).", show_default=False)],
+    output: Annotated[AuditOutput, typer.Option("--output", "-o", help="Form of the report.")] = AuditOutput.TEXT,
+    baseline: Annotated[
+        str | None, typer.Option(help="Name of the row that others are compared with, where the names do not tell.")
+    ] = None,
+    noise_floor: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, max=1000.0, help="Throughput differences [%] that single runs cannot show. [default: 7.9]"
+        ),
+    ] = None,
+) -> None:
+    """Check published figures by their own arithmetic: percentages, equal kernels, single runs, conclusions.
+
+    Exit status: 0 nothing found, 1 findings, 2 the file cannot be read or holds no table of figures.
+    """
+    from quantbench.audit.document import Unreadable
+    from quantbench.audit.rules import audit as check
+    from quantbench.cli import audit as view
+
+    try:
+        report = check(view.read_file(file), file.name, baseline, noise_floor)
+    except Unreadable as error:
+        where = f"{file}:{error.line}" if error.line else str(file)
+        errors.print(f"quantbench: {where}: {error}", markup=False, soft_wrap=True)
+        raise typer.Exit(2) from error
+    if output is AuditOutput.JSON:
+        print(json.dumps(report.to_json(), indent=2, ensure_ascii=False))
+    elif output is AuditOutput.MARKDOWN:
+        print(view.as_markdown(report))
+    else:
+        console.print(view.as_text(report), highlight=False, soft_wrap=not console.is_terminal)
+    raise typer.Exit(1 if report.findings else 0)
 
 
 async def _read(namespace: str, name: str) -> read.Study:
