@@ -125,7 +125,7 @@ def audit(
     noise_floor: Annotated[
         float | None,
         typer.Option(
-            min=0.0, max=1000.0, help="Throughput differences [%] that single runs cannot show. [default: 7.9]"
+            min=0.0, max=1000.0, help="Throughput difference in percent that one run each cannot show (7.9)."
         ),
     ] = None,
 ) -> None:
