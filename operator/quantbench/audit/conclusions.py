@@ -15,7 +15,7 @@ from quantbench.audit.prose import Clause, Mention, matching, mentions, metrics_
 from quantbench.audit.report import Claim, Finding, Kind, Outcome, Place, Severity
 from quantbench.audit.tables import Row, Table, relative
 from quantbench.audit.values import change
-from quantbench.audit.vocabulary import KERNELS, Family
+from quantbench.audit.vocabulary import KERNELS, OTHER, Family
 
 _DIRECTIONS = re.compile(
     r"\b(?:(?P<best>best|fastest|highest throughput|highest tps)|"
@@ -42,7 +42,6 @@ _CONDITION = re.compile(
 _SPEED = re.compile(
     r"\bperformance\b|\bfaster\b|\bslower\b|\bfastest\b|\b(?:out|under)perform|\bbeats?\b|\bspeed", re.IGNORECASE
 )
-_QUALITY = re.compile(r"\b(?:quality|accuracy|perplexity|mmlu|memory|footprint|size|cost)\b", re.IGNORECASE)
 _DEFAULT_KERNEL = re.compile(
     r"\b(?:default|standard|classic|official|built-in)\b[\w\s-]{0,24}\bkernels?\b", re.IGNORECASE
 )
@@ -131,8 +130,8 @@ def _is_about_speed(text: str) -> bool:
     if metrics_in(text):
         return True
     speed = _SPEED.search(text)
-    quality = _QUALITY.search(text)
-    return speed is not None and (quality is None or speed.start() < quality.start())
+    other = OTHER.search(text)
+    return speed is not None and (other is None or speed.start() < other.start())
 
 
 def _tests(

@@ -10,6 +10,7 @@ from quantbench.audit.values import Change, normalise, parse_change
 from quantbench.audit.vocabulary import (
     KERNELS,
     METRIC_WORD,
+    OTHER,
     UNQUANTIZED,
     VOCABULARY,
     WEIGHT_ACTIVATION,
@@ -33,6 +34,7 @@ _HEDGE = re.compile(
 )
 _NO_CHANGE = re.compile(r"^\s*(?:ci\b|confidence|of\b|utili[sz]ation|quantile|percentile)", re.IGNORECASE)
 _OBJECT = re.compile(r"\b(?:than|over|versus|vs\.?|compared (?:to|with)|relative to|against)\b", re.IGNORECASE)
+_SEGMENT_END = re.compile(r", | and |[()]")
 _ASSUMED = re.compile(r"\b(?:faster|slower|speed-?up|performance|outperforms?|beats?)\b", re.IGNORECASE)
 
 
@@ -181,16 +183,23 @@ def stated_changes(clause: Clause, known: frozenset[str]) -> Iterator[Stated]:
 
 def _metric_near(text: str, position: int) -> Family | None:
     """The metric of the same part between commas, else the last one before, else the next one after."""
-    marks = [match for mark in (", ", " and ") for match in re.finditer(mark, text)]
-    start = max((match.end() for match in marks if match.end() <= position), default=0)
-    end = min((match.start() for match in marks if match.start() >= position), default=len(text))
+    start, end = _segment(text, position)
     found = metrics_in(text)
     near = [(abs(at - position), family) for at, family in found if start <= at < end]
     if near:
         return min(near)[1]
+    if OTHER.search(text, start, end):
+        return None
     before = [family for at, family in found if at < position]
     if before:
         return before[-1]
     if found:
         return found[0][1]
     return Family.THROUGHPUT if _ASSUMED.search(text) else None
+
+
+def _segment(text: str, position: int) -> tuple[int, int]:
+    """The part between commas, brackets and *and* in which a position lies."""
+    marks = list(_SEGMENT_END.finditer(text))
+    start = max((match.end() for match in marks if match.end() <= position), default=0)
+    return start, min((match.start() for match in marks if match.start() >= position), default=len(text))

@@ -13,6 +13,7 @@ from quantbench.audit.vocabulary import (
     CHANGE,
     COUNT,
     IMPROVEMENT,
+    OTHER,
     SPREAD,
     UNQUANTIZED,
     VOCABULARY,
@@ -137,13 +138,14 @@ def _read(grid: Grid) -> Table | None:
     labels = _labels(grid, columns)
     conditions = [i for i in range(len(grid.header)) if i not in columns and i not in labels and _is_condition(grid, i)]
     rows = tuple(_row(grid, row, labels, conditions, columns) for row in grid.rows)
-    if not rows or not labels:
+    if not labels or not any(cell.value.number for row in rows for cell in row.cells):
         return None
     return Table(grid.title, grid.section, tuple(columns.values()), rows, repeated)
 
 
 def _is_condition(grid: Grid, index: int) -> bool:
-    return bool(_CONDITION.search(header_text(grid.header[index].text)))
+    text = header_text(grid.header[index].text)
+    return bool(_CONDITION.search(text)) and not OTHER.search(text)
 
 
 def _labels(grid: Grid, columns: dict[int, Column]) -> list[int]:

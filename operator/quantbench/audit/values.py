@@ -73,9 +73,9 @@ def parse_change(match: re.Match[str], factor: bool) -> Change:
 
 def parse_cell(text: str, decimal_comma: bool = False) -> Value:
     """A cell of a metric's column; ``number`` is None where none can be read."""
-    if text.strip().lower() in MISSING:
-        return Value(missing=True)
     rest = normalise(text.strip())
+    if rest.lower() in MISSING:
+        return Value(missing=True)
     if decimal_comma and re.fullmatch(r"-?\d+,\d+", rest):
         rest = rest.replace(",", ".")
     rest, spreads = _SPREAD.subn("", rest)
@@ -116,11 +116,20 @@ def agrees(printed: Change, new: Number, old: Number, improvement: bool = False,
     candidates = [change_range(new, old)]
     if lower_is_better and (improvement or printed.factor):
         candidates.append(change_range(old, new))
-    if printed.factor:
-        wanted, step = [(printed.value - 1) * 100], printed.step * 100
-    else:
-        wanted, step = [printed.value], printed.step
-        if not printed.signed or (improvement and lower_is_better):
-            wanted.append(-printed.value)
-    slack = step * (1 + 1e-9)
-    return any(low - slack <= value <= high + slack for low, high in candidates for value in wanted)
+    wanted = [(printed.value - 1) * 100] if printed.factor else [printed.value]
+    step = printed.step * 100 if printed.factor else printed.step
+    if not printed.factor and (not printed.signed or (improvement and lower_is_better)):
+        wanted.append(-printed.value)
+    return any(
+        low <= most + _EPSILON and high >= least - _EPSILON
+        for low, high in candidates
+        for least, most in (_window(value, step, upwards=printed.factor or value >= 0) for value in wanted)
+    )
+
+
+_EPSILON = 1e-9
+
+
+def _window(value: float, step: float, upwards: bool) -> tuple[float, float]:
+    """The figures that are printed as ``value``: by rounding half a step to both sides, by cutting a step outwards."""
+    return (value - step / 2, value + step) if upwards else (value - step, value + step / 2)

@@ -78,6 +78,12 @@ METRIC_WORD = re.compile(
 )
 """A metric in prose; the name of the group that matched is the family's value."""
 
+OTHER = re.compile(
+    r"\b(?:quality|accuracy|perplexity|mmlu|gsm8k|memory|footprint|size|cost|utili[sz]ation|smaller|gi?b)\b",
+    re.IGNORECASE,
+)
+"""What is measured beside speed."""
+
 SYNONYMS: Mapping[str, str] = {
     "bfloat16": "bf16",
     "float16": "fp16",

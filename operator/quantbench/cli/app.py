@@ -124,9 +124,7 @@ def audit(
     ] = None,
     noise_floor: Annotated[
         float | None,
-        typer.Option(
-            min=0.0, max=1000.0, help="Throughput difference in percent that one run each cannot show (7.9)."
-        ),
+        typer.Option(min=0.0, max=1000.0, help="Throughput difference in percent that one run each cannot show (7.9)."),
     ] = None,
 ) -> None:
     """Check published figures by their own arithmetic: percentages, equal kernels, single runs, conclusions.
