@@ -175,8 +175,8 @@ def test_without_its_spreads_and_starts_the_clean_study_is_of_single_runs() -> N
         ("1,234 (+24.5%)", False),
         ("1234 (-23.4%)", False),
         ("1234 (1.43x)", False),
-        ("1234 (+23.5%)", False),  # neither rounded nor cut off
-        ("1234 (1.24x)", False),
+        ("1234 (+23.6%)", False),  # neither rounded nor cut off
+        ("1234 (1.25x)", False),
         ("**1234** (+32.4%)", False),
         ("1.2k (+23.4%)", True),  # 1.2k may be 1249
     ],
