@@ -22,6 +22,8 @@ from quantbench.audit.vocabulary import (
 
 _SENTENCE_END = re.compile(r"(?<!e\.g\.)(?<!i\.e\.)(?<!vs\.)(?<=[.!?])\s+")
 _CLAUSE_END = re.compile(r";\s|,?\s(?:while|whereas|but|although)\s", re.IGNORECASE)
+_LONGEST = 1000
+"""Characters of a clause that are looked at: its parts are compared with each other."""
 _BETWEEN = re.compile(r"[\s\-+()/]*(?:(?:cache|quantized|kernel)[\s\-+()/]*)?", re.IGNORECASE)
 """What may stand between two words of one variant's name."""
 _GROUP = re.compile(r"\bweights?[- ](?P<name>only|(?:and[- ])?activations?)\b", re.IGNORECASE)
@@ -44,7 +46,6 @@ class Clause:
 
     text: str
     line: int
-    sentence: str
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def clauses(passages: Iterable[Passage]) -> Iterator[Clause]:
         for start, sentence in _split(passage.text, _SENTENCE_END):
             for offset, clause in _split(sentence, _CLAUSE_END):
                 line = passage.line + passage.text.count("\n", 0, start + offset)
-                yield Clause(normalise(" ".join(clause.split())), line, " ".join(sentence.split()))
+                yield Clause(normalise(" ".join(clause[:_LONGEST].split())), line)
 
 
 def _split(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[int, str]]:

@@ -56,8 +56,8 @@ IMPROVEMENT = re.compile(r"\b(?:improvement|gain|speed-?up|reduction|saving|fast
 
 
 def header_text(text: str) -> str:
-    """A header as it is searched: lower case, snake_case opened."""
-    return " ".join(text.lower().replace("_", " ").split())
+    """A header as it is searched: lower case, snake_case opened, its first 200 characters."""
+    return " ".join(text[:200].lower().replace("_", " ").split())
 
 
 def metric_of(text: str) -> Metric | None:
