@@ -4,14 +4,17 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from quantbench import times
+from quantbench import regimes, times
+from quantbench.answer import is_duplicate, of_target, summary
 from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import CONTROL, QuantBenchmarkSpec
 from quantbench.api.names import Verdict
-from quantbench.api.status import MAX_CELL_MESSAGE, Cell
+from quantbench.api.run import Pass
+from quantbench.api.status import MAX_CELL_MESSAGE, MAX_CROSSOVERS, Cell, Crossover
+from quantbench.findings import findings
 from quantbench.observe import Run
 from quantbench.plan import Plan, PlannedRun, measured_variants
-from quantbench.statistics import Start, load_result
+from quantbench.statistics import Start, block_ratios, geometric_mean, load_result
 
 COUNTED = frozenset({Verdict.MEASURED, Verdict.UNSTABLE})
 """Verdicts whose valid passes count. Any other verdict keeps its passes in the run, out of the figures."""
@@ -96,30 +99,53 @@ def _verdict(runs: Sequence[Run]) -> tuple[Verdict | None, str | None]:
     return last.name, last.message
 
 
-def summary(spec: QuantBenchmarkSpec, rows: Sequence[Cell]) -> str | None:
-    """The answer so far in one sentence, or None while there is none."""
-    sentences = []
+def with_regimes(spec: QuantBenchmarkSpec, rows: Sequence[Cell], runs: Sequence[Run]) -> tuple[Cell, ...]:
+    """The same cells, with what is known of saturation in each row."""
+    passes: dict[tuple[str, str], list[Pass]] = {}
+    for run in runs:
+        if run.status.verdict and run.status.verdict.name in COUNTED:
+            own = (measured for measured in run.status.passes if measured.attempt == run.status.attempt)
+            passes.setdefault(run.cell, []).extend(own)
+    built = []
+    for cell in rows:
+        own_passes = passes.get((cell.variant, cell.target), ())
+        full = regimes.saturated(spec, {row.load: regimes.pressure(row, own_passes) for row in cell.loads})
+        loads = tuple(row.model_copy(update={"saturated": full[row.load]}) for row in cell.loads)
+        built.append(cell.model_copy(update={"loads": loads}))
+    return tuple(built)
+
+
+def all_crossovers(spec: QuantBenchmarkSpec, rows: Sequence[Cell], runs: Sequence[Run]) -> tuple[Crossover, ...]:
+    """Where variants overtake each other, on every target; duplicates and the control take no part."""
+    along = regimes.series(spec)
+    if not along:
+        return ()
+    found: list[Crossover] = []
     for target in spec.targets:
-        sentence = _target_summary(spec, [cell for cell in rows if cell.target == target.name])
-        if sentence:
-            sentences.append(f"{target.name}: {sentence}" if len(spec.targets) > 1 else sentence)
-    return "; ".join(sentences)[:512] or None
+        measured = [cell for cell in of_target(rows, target.name) if cell.loads and cell.variant != CONTROL]
+        others = [cell.variant for cell in measured if cell.variant != spec.baseline and not is_duplicate(cell)]
+        if any(cell.variant == spec.baseline for cell in measured):
+            contrasts = _contrasts([run for run in runs if run.spec.target.name == target.name])
+            found += regimes.crossovers(target.name, along, [spec.baseline, *others], contrasts)
+    return tuple(found[:MAX_CROSSOVERS])
 
 
-def _target_summary(spec: QuantBenchmarkSpec, rows: Sequence[Cell]) -> str | None:
-    load = spec.loads[0].name
-    compared = [
-        (row.ratio, row.ratio_starts, cell.variant)
-        for cell in rows
-        if cell.variant != CONTROL
-        for row in cell.loads
-        if row.load == load and row.ratio is not None
-    ]
-    if not compared:
-        return None
-    ratio, starts, variant = max(compared)
-    sample = "one run each, no verdict" if starts == 1 else f"{starts} starts each"
-    return f"{variant} {ratio:.2f}x {spec.baseline} at {load} ({sample})"
+def _contrasts(runs: Sequence[Run]) -> regimes.Contrasts:
+    """Contrasts of total throughput between the variants of one target, within blocks."""
+    of_variant: dict[str, list[Run]] = {}
+    for run in runs:
+        of_variant.setdefault(run.spec.variant.name, []).append(run)
+    by_load: dict[tuple[str, str], dict[int, tuple[Pass, ...]]] = {}
+    for variant, own in of_variant.items():
+        for start in starts_of(own):
+            for load in {measured.load for measured in start.passes if measured.valid}:
+                by_load.setdefault((variant, load), {})[start.block] = start.of(load)
+
+    def contrast(variant: str, other: str, load: str) -> regimes.Contrast | None:
+        ratios = list(block_ratios(by_load.get((variant, load), {}), by_load.get((other, load), {})))
+        return regimes.Contrast(geometric_mean(ratios)) if ratios else None
+
+    return contrast
 
 
 def progress(planned: Sequence[PlannedRun], runs: Sequence[Run]) -> str:
@@ -129,10 +155,13 @@ def progress(planned: Sequence[PlannedRun], runs: Sequence[Run]) -> str:
 
 def plan_fields(plan: Plan, planned: Sequence[PlannedRun], runs: Sequence[Run], spec: QuantBenchmarkSpec) -> JsonObject:
     """The parts of the status that follow from plan and runs alone."""
-    rows = cells(spec, planned, runs)
+    rows = with_regimes(spec, cells(spec, planned, runs), runs)
+    found = all_crossovers(spec, rows, runs)
     return {
         "plan_hash": plan.hash,
         "progress": progress(planned, runs),
-        "summary": summary(spec, rows),
+        "summary": summary(spec, rows, found),
         "cells": rows,
+        "findings": findings(spec, rows, runs, found),
+        "crossovers": found,
     }
