@@ -9,7 +9,7 @@ from quantbench.api.benchmark import CONTROL, Load
 from quantbench.api.names import FindingKind, Verdict
 from quantbench.api.run import GPUSamples
 from quantbench.api.status import Cell, Crossover, LoadResult
-from quantbench.findings.facts import Rank, Said, Study, make_finding, were
+from quantbench.findings.facts import Rank, Said, Study, make_finding, percent, were
 from quantbench.regimes import QUEUE_SHARE, Pressure, pressure
 
 THROTTLED_SHARE = 0.1
@@ -84,7 +84,7 @@ def saturation(study: Study) -> Iterator[Said]:
 def _waited(row: LoadResult, seen: Pressure) -> str:
     parts = [f"mean TTFT {row.mean_ttft_milliseconds:,.1f} ms"]
     if seen.queue_share is not None:
-        parts.append(f"{seen.queue_share:.0%} of it in the queue")
+        parts.append(f"{percent(seen.queue_share)} of it in the queue")
     if seen.waiting is not None:
         parts.append(f"up to {seen.waiting} requests waiting")
     return ", ".join(parts)
@@ -158,8 +158,8 @@ def throttled(study: Study) -> Iterator[Said]:
             clocks = _mean_over_readings(everything, "mean_sm_clock_megahertz")
             shown = f": clocks {clocks:,.0f} MHz mean" if clocks is not None else ""
             message = (
-                f"the GPU on {target.name} was held back by {', '.join(reasons) or 'a limit'} in {share:.0%} of the"
-                f" readings while measuring {load.name}{shown}"
+                f"the GPU on {target.name} was held back by {', '.join(reasons) or 'a limit'} in {percent(share)}"
+                f" of the readings while measuring {load.name}{shown}"
             )
             yield Said(
                 Rank.CAUTION,
@@ -190,7 +190,7 @@ def _mean_over_readings(samples: list[GPUSamples], figure: str) -> float | None:
 def _clocks(samples: list[GPUSamples]) -> str:
     share = _mean_over_readings(samples, "throttled_share") or 0.0
     clocks, power = (_mean_over_readings(samples, name) for name in ("mean_sm_clock_megahertz", "mean_power_watts"))
-    parts = [f"{share:.0%} of the readings"]
+    parts = [f"{percent(share)} of the readings"]
     parts += [f"{clocks:,.0f} MHz"] if clocks is not None else []
     parts += [f"{power:,.0f} W"] if power is not None else []
     return ", ".join(parts)

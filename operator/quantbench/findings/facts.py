@@ -107,3 +107,8 @@ def names_of(names: Sequence[str]) -> str:
 def were(count: int) -> str:
     """``was`` or ``were``."""
     return "was" if count == 1 else "were"
+
+
+def percent(share: float) -> str:
+    """``60 %``."""
+    return f"{100 * share:.0f} %"
