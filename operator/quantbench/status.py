@@ -1,5 +1,6 @@
 """The one builder of a QuantBenchmark's status from its plan and its runs. Pure."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,14 +8,14 @@ from dataclasses import dataclass
 from quantbench import regimes, times
 from quantbench.answer import is_duplicate, of_target, summary
 from quantbench.api.base import JsonObject
-from quantbench.api.benchmark import CONTROL, QuantBenchmarkSpec
+from quantbench.api.benchmark import CONTROL, Load, QuantBenchmarkSpec
 from quantbench.api.names import Verdict
 from quantbench.api.run import Pass
 from quantbench.api.status import MAX_CELL_MESSAGE, MAX_CROSSOVERS, Cell, Crossover
 from quantbench.findings import findings
 from quantbench.observe import Run
 from quantbench.plan import Plan, PlannedRun, measured_variants
-from quantbench.statistics import Start, block_ratios, geometric_mean, load_result
+from quantbench.statistics import Start, geometric_mean, load_result, mean
 
 COUNTED = frozenset({Verdict.MEASURED, Verdict.UNSTABLE})
 """Verdicts whose valid passes count. Any other verdict keeps its passes in the run, out of the figures."""
@@ -125,27 +126,38 @@ def all_crossovers(spec: QuantBenchmarkSpec, rows: Sequence[Cell], runs: Sequenc
         measured = [cell for cell in of_target(rows, target.name) if cell.loads and cell.variant != CONTROL]
         others = [cell.variant for cell in measured if cell.variant != spec.baseline and not is_duplicate(cell)]
         if any(cell.variant == spec.baseline for cell in measured):
-            contrasts = _contrasts([run for run in runs if run.spec.target.name == target.name])
+            contrasts = _contrasts(spec, [run for run in runs if run.spec.target.name == target.name])
             found += regimes.crossovers(target.name, along, [spec.baseline, *others], contrasts)
     return tuple(found[:MAX_CROSSOVERS])
 
 
-def _contrasts(runs: Sequence[Run]) -> regimes.Contrasts:
-    """Contrasts of total throughput between the variants of one target, within blocks."""
+def _contrasts(spec: QuantBenchmarkSpec, runs: Sequence[Run]) -> regimes.Contrasts:
+    """Contrasts of speed between the variants of one target, within blocks."""
     of_variant: dict[str, list[Run]] = {}
     for run in runs:
         of_variant.setdefault(run.spec.variant.name, []).append(run)
-    by_load: dict[tuple[str, str], dict[int, tuple[Pass, ...]]] = {}
+    speeds: dict[tuple[str, str], dict[int, float]] = {}
     for variant, own in of_variant.items():
         for start in starts_of(own):
-            for load in {measured.load for measured in start.passes if measured.valid}:
-                by_load.setdefault((variant, load), {})[start.block] = start.of(load)
+            for load in spec.loads:
+                speed = _speed(load, start.of(load.name))
+                if speed:
+                    speeds.setdefault((variant, load.name), {})[start.block] = speed
 
     def contrast(variant: str, other: str, load: str) -> regimes.Contrast | None:
-        ratios = list(block_ratios(by_load.get((variant, load), {}), by_load.get((other, load), {})))
+        one, against = speeds.get((variant, load), {}), speeds.get((other, load), {})
+        ratios = [one[block] / against[block] for block in sorted(one.keys() & against.keys())]
         return regimes.Contrast(geometric_mean(ratios)) if ratios else None
 
     return contrast
+
+
+def _speed(load: Load, passes: Sequence[Pass]) -> float | None:
+    """Throughput of one start; under a fixed request rate, which sets the throughput itself, the inverse of its TPOT."""
+    if math.isinf(float(load.request_rate)):
+        return mean(measured.total_tokens_per_second for measured in passes) if passes else None
+    known = [measured.tpot_milliseconds.mean for measured in passes if measured.tpot_milliseconds.mean]
+    return 1 / mean(known) if known else None
 
 
 def progress(planned: Sequence[PlannedRun], runs: Sequence[Run]) -> str:

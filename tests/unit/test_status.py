@@ -209,3 +209,26 @@ def test_duplicates_and_the_control_never_cross() -> None:
         cell.model_copy(update={"same_as": "bf16" if cell.variant == "int4" else None}) for cell in fields["cells"]
     )
     assert all_crossovers(spec, same, runs) == ()
+
+
+def test_along_rates_the_time_per_token_decides() -> None:
+    rates, tpots = (2, 8), {"bf16": (10.0, 20.0), "fp8": (12.5, 16.0)}
+    spec = several(*tpots, loads=[{"name": f"r{rate}", "requestRate": rate} for rate in rates])
+    plan = plan_of(spec)
+    runs = [
+        run(
+            spec,
+            place,
+            status=ended(
+                passes=[
+                    pass_json(f"r{rate}", tps=rate * 100.0, tpotMilliseconds={"mean": tpot})
+                    for rate, tpot in zip(rates, tpots[planned.variant], strict=True)
+                ]
+            ),
+        )
+        for place, planned in enumerate(plan.runs)
+    ]
+    (crossover,) = plan_fields(plan, plan.runs, runs, spec)["crossovers"]
+    assert (crossover.variant, crossover.other, crossover.axis) == ("fp8", "bf16", "requestRate")
+    # 0.8 at rate 2 and 1.25 at rate 8: equal in the middle.
+    assert crossover.at == pytest.approx(4.0)
