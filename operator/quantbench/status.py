@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from quantbench import regimes, times
 from quantbench.answer import is_duplicate, of_target, summary
@@ -102,15 +103,16 @@ def _verdict(runs: Sequence[Run]) -> tuple[Verdict | None, str | None]:
 
 def with_regimes(spec: QuantBenchmarkSpec, rows: Sequence[Cell], runs: Sequence[Run]) -> tuple[Cell, ...]:
     """The same cells, with what is known of saturation in each row."""
-    passes: dict[tuple[str, str], list[Pass]] = {}
+    passes: dict[tuple[str, str, str], list[Pass]] = {}
     for run in runs:
-        if run.status.verdict and run.status.verdict.name in COUNTED:
-            own = (measured for measured in run.status.passes if measured.attempt == run.status.attempt)
-            passes.setdefault(run.cell, []).extend(own)
+        for start in starts_of([run]):
+            for measured in start.passes:
+                passes.setdefault((*run.cell, measured.load), []).append(measured)
     built = []
     for cell in rows:
-        own_passes = passes.get((cell.variant, cell.target), ())
-        full = regimes.saturated(spec, {row.load: regimes.pressure(row, own_passes) for row in cell.loads})
+        key = (cell.variant, cell.target)
+        under = {row.load: regimes.pressure(row, passes.get((*key, row.load), ())) for row in cell.loads}
+        full = regimes.saturated(spec, under)
         loads = tuple(row.model_copy(update={"saturated": full[row.load]}) for row in cell.loads)
         built.append(cell.model_copy(update={"loads": loads}))
     return tuple(built)
@@ -121,14 +123,16 @@ def all_crossovers(spec: QuantBenchmarkSpec, rows: Sequence[Cell], runs: Sequenc
     along = regimes.series(spec)
     if not along:
         return ()
-    found: list[Crossover] = []
+    found: list[tuple[Crossover, ...]] = []
     for target in spec.targets:
         measured = [cell for cell in of_target(rows, target.name) if cell.loads and cell.variant != CONTROL]
         others = [cell.variant for cell in measured if cell.variant != spec.baseline and not is_duplicate(cell)]
         if any(cell.variant == spec.baseline for cell in measured):
             contrasts = _contrasts(spec, [run for run in runs if run.spec.target.name == target.name])
-            found += regimes.crossovers(target.name, along, [spec.baseline, *others], contrasts)
-    return tuple(found[:MAX_CROSSOVERS])
+            found.append(regimes.crossovers(target.name, along, [spec.baseline, *others], contrasts))
+    # The most useful ones of every target before the others of any.
+    in_turn = [crossover for ranked in zip_longest(*found) for crossover in ranked if crossover]
+    return tuple(in_turn[:MAX_CROSSOVERS])
 
 
 def _contrasts(spec: QuantBenchmarkSpec, runs: Sequence[Run]) -> regimes.Contrasts:
@@ -153,7 +157,7 @@ def _contrasts(spec: QuantBenchmarkSpec, runs: Sequence[Run]) -> regimes.Contras
 
 
 def _speed(load: Load, passes: Sequence[Pass]) -> float | None:
-    """Throughput of one start; under a fixed request rate, which sets the throughput itself, the inverse of its TPOT."""
+    """Throughput of one start; under a fixed request rate, which sets the throughput itself, the inverse of TPOT."""
     if math.isinf(float(load.request_rate)):
         return mean(measured.total_tokens_per_second for measured in passes) if passes else None
     known = [measured.tpot_milliseconds.mean for measured in passes if measured.tpot_milliseconds.mean]

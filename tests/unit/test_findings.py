@@ -278,6 +278,10 @@ def test_excluded_starts() -> None:
     found = only(FindingKind.EXCLUDED, of([cell("awq", row())], runs))
     assert found.message == "1 of 2 starts of awq on h100 was left out: OutOfMemory: CUDA out of memory"
     assert found.evidence == (f"run {runs[1].name}: OutOfMemory: as it went",)
+    # Passes of a start that is left out as a whole are not counted again.
+    wrong = run_of(SPEC, "awq", "ConfigurationMismatch", block=2, passes=[invalid(1, "X"), gpu_pass(1.0, 900.0, "X")])
+    assert [one.message[:24] for one in of([cell("awq", row())], [runs[0], wrong])] == ["1 of 2 starts of awq on "]
+    assert of([cell("awq", row())], [runs[0], run_of(SPEC, "awq", "Duplicate", block=2)]) == []
     assert of([cell("awq", row())], [runs[0], run_of(SPEC, "awq", block=3)]) == []
 
 

@@ -4,12 +4,12 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 
-from quantbench.answer import COMPARABLE, of_target, place
+from quantbench.answer import of_target, place
 from quantbench.api.benchmark import CONTROL, Load
-from quantbench.api.names import FindingKind, Verdict
+from quantbench.api.names import FindingKind
 from quantbench.api.run import GPUSamples
 from quantbench.api.status import Cell, Crossover, LoadResult
-from quantbench.findings.facts import Rank, Said, Study, make_finding, percent, were
+from quantbench.findings.facts import WITH_FIGURES, Rank, Said, Study, make_finding, percent, were
 from quantbench.regimes import QUEUE_SHARE, Pressure, pressure
 
 THROTTLED_SHARE = 0.1
@@ -59,7 +59,7 @@ def saturation(study: Study) -> Iterator[Said]:
             full = [(cell, row) for cell, row in rows if row.saturated]
             if not full:
                 continue
-            seen = {cell.variant: pressure(row, study.passes(cell)) for cell, row in full}
+            seen = {cell.variant: pressure(row, study.valid(cell, load.name)) for cell, row in full}
             shares = [one.queue_share for one in seen.values()]
             waited = any(share is None or share >= QUEUE_SHARE for share in shares)
             message = (
@@ -122,8 +122,8 @@ def _excluded_starts(study: Study, cell: Cell) -> Iterator[Said]:
     """Whole starts that count for nothing, although others of their variant do."""
     runs = study.runs_of(cell)
     outcomes = [(run.name, run.status.verdict) for run in runs if run.status.verdict]
-    lost = [(name, outcome) for name, outcome in outcomes if outcome.name not in COMPARABLE]
-    if not lost or any(outcome.name is Verdict.DUPLICATE for _, outcome in lost):
+    lost = [(name, outcome) for name, outcome in outcomes if outcome.name not in WITH_FIGURES]
+    if not lost:
         return
     counted = Counter(outcome.name for _, outcome in lost)
     verdicts = ", ".join(f"{count} {name}" if len(counted) > 1 else str(name) for name, count in counted.items())
@@ -177,8 +177,7 @@ def throttled(study: Study) -> Iterator[Said]:
 
 def _samples(study: Study, cell: Cell, load: Load) -> list[GPUSamples]:
     """The readings during the passes of a load that count."""
-    own = (measured for measured in study.passes(cell) if measured.load == load.name and measured.valid)
-    return [measured.gpu for measured in own if measured.gpu and measured.gpu.samples]
+    return [m.gpu for m in study.valid(cell, load.name) if m.gpu and m.gpu.samples]
 
 
 def _mean_over_readings(samples: list[GPUSamples], figure: str) -> float | None:

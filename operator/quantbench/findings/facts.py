@@ -3,15 +3,19 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 
-from quantbench.answer import of_target
+from quantbench.answer import COMPARABLE, of_target
 from quantbench.api.benchmark import Load, QuantBenchmarkSpec
-from quantbench.api.names import FindingKind
+from quantbench.api.names import FindingKind, Verdict
 from quantbench.api.run import Pass
 from quantbench.api.status import Cell, Crossover, Finding, LoadResult
 from quantbench.observe import Run
 
 LONGEST_MESSAGE, LONGEST_EVIDENCE, MOST_EVIDENCE, MOST_VARIANTS = 320, 160, 4, 33
+
+WITH_FIGURES = COMPARABLE | {Verdict.DUPLICATE}
+"""Verdicts of runs whose passes say something of their variant."""
 
 
 class Rank(IntEnum):
@@ -56,13 +60,27 @@ class Study:
         return self.runs.get((cell.variant, cell.target), ())
 
     def passes(self, cell: Cell) -> list[Pass]:
-        """Every pass of the last attempts of a cell's runs."""
+        """Every pass of the last attempts of a cell's runs that count, the invalid ones among them."""
         return [
             measured
             for run in self.runs_of(cell)
+            if run.status.verdict and run.status.verdict.name in WITH_FIGURES
             for measured in run.status.passes
             if measured.attempt == run.status.attempt
         ]
+
+    def valid(self, cell: Cell, load: str) -> Sequence[Pass]:
+        """Those of one load that count."""
+        return self._valid.get((cell.variant, cell.target, load), ())
+
+    @cached_property
+    def _valid(self) -> dict[tuple[str, str, str], list[Pass]]:
+        found: dict[tuple[str, str, str], list[Pass]] = {}
+        for cell in self.cells:
+            for measured in self.passes(cell):
+                if measured.valid:
+                    found.setdefault((cell.variant, cell.target, measured.load), []).append(measured)
+        return found
 
     def rows(self, target: str, load: Load) -> Iterator[tuple[Cell, LoadResult]]:
         """The rows of a target under a load, the baseline's and the control's among them."""
