@@ -10,8 +10,10 @@ from quantbench.api.status import Cell, Crossover, LoadResult
 
 LONGEST_SUMMARY = 512
 MAX_DECIMALS = 6
-COMPARABLE = frozenset({None, Verdict.MEASURED, Verdict.UNSTABLE})
-"""Verdicts of cells whose figures may be held against the baseline's."""
+NOT_COMPARABLE = frozenset(
+    {Verdict.NOT_QUANTIZED, Verdict.CONFIGURATION_MISMATCH, Verdict.INCONSISTENT, Verdict.CLIENT_BOUND}
+)
+"""Verdicts of cells whose figures, were there any, would not be those of the variant."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def judged(spec: QuantBenchmarkSpec, cells: Iterable[Cell], load: Load) -> Itera
     for cell in cells:
         if cell.variant == CONTROL or not (cell.variant == spec.baseline or is_duplicate(cell)):
             for row in cell.loads:
-                if row.load == load.name and cell.verdict in COMPARABLE and (ratio := ratio_of(load, row)):
+                if row.load == load.name and cell.verdict not in NOT_COMPARABLE and (ratio := ratio_of(load, row)):
                     yield cell, row, ratio
 
 

@@ -12,6 +12,7 @@ from core_support.figures import ALIKE, FASTER, ONE_RUN, SAME, SLOWER, UNDECIDED
 from core_support.objects import merged, pass_json, several, study
 from quantbench.api.benchmark import QuantBenchmarkSpec
 from quantbench.api.names import Axis, Difference, FindingKind, Verdict
+from quantbench.api.run import Attestation
 from quantbench.api.status import MAX_FINDINGS, Cell, Crossover, Finding, QuantBenchmarkStatus
 from quantbench.findings import LARGEST, findings
 from quantbench.observe import Run
@@ -141,6 +142,8 @@ def test_duplicates_name_their_kernel() -> None:
     assert found.evidence[0] == "awq: awq_marlin, MarlinLinearKernel"
     without = only(FindingKind.DUPLICATE, of(cells))
     assert without.message == "awq and awq-marlin ran the same effective configuration on h100: treated as one"
+    runs[1] = run_of(SPEC, "awq-marlin", attestation=attested("ConchLinearKernel"))
+    assert "ran the same effective configuration" in only(FindingKind.DUPLICATE, of(cells, runs)).message
     two = [run_of(SPEC, name, attestation=attested("A", "B")) for name in ("awq", "awq-marlin")]
     assert "ran the same kernels (A, B)" in only(FindingKind.DUPLICATE, of(cells, two)).message
 
@@ -203,6 +206,9 @@ def test_a_failure_with_its_first_telling_line() -> None:
     without_log = of([broken], [run_of(SPEC, "awq", "Unsupported", message="no code for it")])
     assert without_log[0].message == "awq has no figures on h100: Unsupported: no code for it"
     assert of([cell("awq", row(1.0, 0.9, 1.1, UNDECIDED), verdict=Verdict.UNSTABLE)]) == []
+    # Its first start was unstable but has valid passes: it has figures, and they are compared.
+    later = cell("awq", row(1.2, 1.1, 1.3, FASTER), verdict=Verdict.EVICTED)
+    assert kinds(of([later])) == [FindingKind.DIFFERENCE]
 
 
 def test_a_failed_baseline_is_an_alarm() -> None:
@@ -225,10 +231,26 @@ def test_a_crossover() -> None:
         "awq is the faster one up to about 20 requests in flight (95 % CI 14 to 29) on h100, fp8 above"
     )
     assert found.variants == ("fp8", "awq")
-    assert found.evidence == ("saturated: awq 800.0, fp8 1,200.0 tokens/s", "c16: awq 1,100.0, fp8 900.0 tokens/s")
+    assert found.evidence == (
+        "c16: awq 1,100.0 tokens/s, fp8 900.0 tokens/s",
+        "saturated: awq 800.0 tokens/s, fp8 1,200.0 tokens/s",
+    )
     rate = crossing(axis=Axis.REQUEST_RATE, at=2.345)
     assert "up to about 2.3 requests per second (no interval: too few starts) on h100" in (
         only(FindingKind.CROSSOVER, of([], crossovers=[rate])).message
+    )
+
+
+def test_a_crossover_along_rates_shows_the_loads_around_it() -> None:
+    rates = (1, 2, 4, 8, 16, 32)
+    spec = several("bf16", "fp8", "awq", loads=[{"name": f"r{rate}", "requestRate": rate} for rate in rates])
+    cells = [
+        cell(name, *(row(1.0, load=f"r{rate}", starts=1, mean_tpot_milliseconds=rate * factor) for rate in rates))
+        for name, factor in (("fp8", 1.0), ("awq", 2.0))
+    ]
+    found = only(FindingKind.CROSSOVER, of(cells, spec=spec, crossovers=[crossing(axis=Axis.REQUEST_RATE, at=5)]))
+    assert found.evidence == tuple(
+        f"r{rate}: awq TPOT {2 * rate:.2f} ms, fp8 TPOT {rate:.2f} ms" for rate in (2, 4, 8, 16)
     )
 
 
@@ -312,6 +334,7 @@ def test_runs_that_have_not_ended_say_nothing() -> None:
     status = running.status.model_copy(
         update={"verdict": None, "passes": tuple(p.model_copy(update={"valid": False}) for p in running.status.passes)}
     )
+    status = status.model_copy(update={"attestation": Attestation(weight_only_fallback=True)})
     unfinished = Run(**{**vars(running), "status": status})
     assert of([cell("awq", row())], [unfinished]) == []
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from quantbench.answer import of_target, place
 from quantbench.api.benchmark import CONTROL, Load
-from quantbench.api.names import FindingKind
+from quantbench.api.names import Axis, FindingKind
 from quantbench.api.run import GPUSamples
 from quantbench.api.status import Cell, Crossover, LoadResult
-from quantbench.findings.facts import WITH_FIGURES, Rank, Said, Study, make_finding, percent, were
-from quantbench.regimes import QUEUE_SHARE, Pressure, pressure
+from quantbench.findings.facts import MOST_EVIDENCE, WITH_FIGURES, Rank, Said, Study, make_finding, percent, were
+from quantbench.regimes import QUEUE_SHARE, Pressure, pressure, series
 
 THROTTLED_SHARE = 0.1
 """Share of the readings with lowered clocks from which on it is told: below, it was a moment."""
@@ -36,19 +36,28 @@ def crossings(study: Study) -> Iterator[Said]:
 
 
 def _around(study: Study, crossover: Crossover) -> list[str]:
-    """The throughputs of both variants under each load."""
-    pair = {
-        cell.variant: {row.load: row for row in cell.loads}
-        for cell in of_target(study.cells, crossover.target)
-        if cell.variant in (crossover.variant, crossover.other)
-    }
-    below, above = pair.get(crossover.other, {}), pair.get(crossover.variant, {})
-    return [
-        f"{load.name}: {crossover.other} {below[load.name].total_tokens_per_second:,.1f},"
-        f" {crossover.variant} {above[load.name].total_tokens_per_second:,.1f} tokens/s"
-        for load in study.spec.loads
-        if load.name in below and load.name in above
+    """The figures of both variants under the loads nearest to the place, in the order of the loads."""
+    rows = {cell.variant: {row.load: row for row in cell.loads} for cell in of_target(study.cells, crossover.target)}
+    below, above = rows.get(crossover.other, {}), rows.get(crossover.variant, {})
+    points = [
+        (at, load)
+        for one in series(study.spec)
+        if one.axis is crossover.axis
+        for at, load in one.loads
+        if load in below and load in above
     ]
+    nearest = sorted(points, key=lambda point: abs(math.log(point[0]) - math.log(crossover.at or 1)))[:MOST_EVIDENCE]
+    by_time = crossover.axis is Axis.REQUEST_RATE
+    return [
+        f"{load}: {crossover.other} {_speed(below[load], by_time)}, {crossover.variant} {_speed(above[load], by_time)}"
+        for _, load in sorted(nearest)
+    ]
+
+
+def _speed(row: LoadResult, by_time: bool) -> str:
+    if by_time and row.mean_tpot_milliseconds is not None:
+        return f"TPOT {row.mean_tpot_milliseconds:,.2f} ms"
+    return f"{row.total_tokens_per_second:,.1f} tokens/s"
 
 
 def saturation(study: Study) -> Iterator[Said]:

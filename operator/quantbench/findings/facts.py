@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
 
-from quantbench.answer import COMPARABLE, of_target
+from quantbench.answer import of_target
 from quantbench.api.benchmark import Load, QuantBenchmarkSpec
 from quantbench.api.names import FindingKind, Verdict
 from quantbench.api.run import Pass
@@ -14,7 +14,7 @@ from quantbench.observe import Run
 
 LONGEST_MESSAGE, LONGEST_EVIDENCE, MOST_EVIDENCE, MOST_VARIANTS = 320, 160, 4, 33
 
-WITH_FIGURES = COMPARABLE | {Verdict.DUPLICATE}
+WITH_FIGURES = frozenset({Verdict.MEASURED, Verdict.UNSTABLE, Verdict.DUPLICATE})
 """Verdicts of runs whose passes say something of their variant."""
 
 
