@@ -6,15 +6,12 @@ from dataclasses import dataclass
 
 from quantbench import times
 from quantbench.api.base import JsonObject
-from quantbench.api.benchmark import CONTROL, QuantBenchmarkSpec
-from quantbench.api.names import Verdict
-from quantbench.api.status import MAX_CELL_MESSAGE, Cell
+from quantbench.api.benchmark import CONTROL, Load, QuantBenchmarkSpec
+from quantbench.api.names import Difference, Verdict
+from quantbench.api.status import MAX_CELL_MESSAGE, Cell, LoadResult
+from quantbench.comparisons import Comparisons, paced
 from quantbench.observe import Run
 from quantbench.plan import Plan, PlannedRun, measured_variants
-from quantbench.statistics import Start, load_result
-
-COUNTED = frozenset({Verdict.MEASURED, Verdict.UNSTABLE})
-"""Verdicts whose valid passes count. Any other verdict keeps its passes in the run, out of the figures."""
 
 
 @dataclass(frozen=True)
@@ -43,30 +40,24 @@ def gpu_hours(runs: Iterable[Run], now: str) -> Costs:
     return Costs(ended / 3600, running / 3600)
 
 
-def starts_of(runs: Iterable[Run]) -> list[Start]:
-    """The countable server starts among the runs of one cell."""
-    return [
-        Start(run.spec.block, tuple(p for p in run.status.passes if p.attempt == run.status.attempt))
-        for run in runs
-        if run.status.verdict and run.status.verdict.name in COUNTED
-    ]
-
-
-def cells(spec: QuantBenchmarkSpec, planned: Sequence[PlannedRun], runs: Sequence[Run]) -> tuple[Cell, ...]:
-    """One entry per variant and target, with its figures per load."""
+def cells(
+    spec: QuantBenchmarkSpec,
+    planned: Sequence[PlannedRun],
+    runs: Sequence[Run],
+    comparisons: Comparisons,
+    *,
+    complete: bool,
+) -> tuple[Cell, ...]:
+    """One entry per variant and target, with its figures per load; ``complete``: no run of the study follows."""
     of_cell: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         of_cell.setdefault(run.cell, []).append(run)
     planned_runs = Counter(run.cell for run in planned)
     built = []
     for target in spec.targets:
-        baseline = starts_of(of_cell.get((spec.baseline, target.name), ()))
         for variant in measured_variants(spec):
             key = (variant.name, target.name)
             own = of_cell.get(key, [])
-            starts = starts_of(own)
-            against = [] if variant.name == spec.baseline else baseline
-            rows = (load_result(load.name, starts, against) for load in spec.loads)
             verdict, message = _verdict(own)
             built.append(
                 Cell(
@@ -74,9 +65,10 @@ def cells(spec: QuantBenchmarkSpec, planned: Sequence[PlannedRun], runs: Sequenc
                     target=target.name,
                     verdict=verdict,
                     message=message[:MAX_CELL_MESSAGE] if message else None,
+                    same_as=comparisons.same_as.get(key),
                     finished=sum(1 for run in own if run.status.verdict),
                     planned=planned_runs[key],
-                    loads=tuple(row for row in rows if row),
+                    loads=comparisons.rows(*key, complete=complete),
                 )
             )
     return tuple(built)
@@ -107,19 +99,56 @@ def summary(spec: QuantBenchmarkSpec, rows: Sequence[Cell]) -> str | None:
 
 
 def _target_summary(spec: QuantBenchmarkSpec, rows: Sequence[Cell]) -> str | None:
-    load = spec.loads[0].name
+    """The fastest variant of those that are faster; without one, how far the others are from the baseline."""
+    load = spec.loads[0]
     compared = [
-        (row.ratio, row.ratio_starts, cell.variant)
+        (row, cell.variant)
         for cell in rows
-        if cell.variant != CONTROL
+        if cell.variant not in (CONTROL, spec.baseline)
         for row in cell.loads
-        if row.load == load and row.ratio is not None
+        if row.load == load.name and ratio_text(row, load) and row.difference is not Difference.SAME_CONFIGURATION
     ]
     if not compared:
         return None
-    ratio, starts, variant = max(compared)
-    sample = "one run each, no verdict" if starts == 1 else f"{starts} starts each"
-    return f"{variant} {ratio:.2f}x {spec.baseline} at {load} ({sample})"
+    faster = [entry for entry in compared if entry[0].difference is Difference.FASTER]
+    row, variant = max(faster or compared, key=lambda entry: _speed(entry[0], load))
+    return f"{variant} {ratio_text(row, load)} {spec.baseline} at {load.name} ({_said(row)})"
+
+
+def _speed(row: LoadResult, load: Load) -> float:
+    return -(row.tpot_ratio or 0.0) if paced(load) else row.ratio or 0.0
+
+
+def ratio_text(row: LoadResult, load: Load) -> str:
+    """The ratio that decides under this load with its 95 % interval, e.g. ``1.24× (1.21–1.27)``; empty without one.
+
+    More digits where the interval is narrow. Under a fixed request rate it is the ratio of mean TPOT, and says so.
+    """
+    if paced(load):
+        ratio, low, high, suffix = row.tpot_ratio, row.tpot_ratio_low, row.tpot_ratio_high, " TPOT"
+    else:
+        ratio, low, high, suffix = row.ratio, row.ratio_low, row.ratio_high, ""
+    if ratio is None:
+        return ""
+    if low is None or high is None:
+        return f"{ratio:.2f}×{suffix}"
+    digits = 2 if high - low >= 0.02 else 3
+    return f"{ratio:.{digits}f}× ({low:.{digits}f}–{high:.{digits}f}){suffix}"
+
+
+DIFFERENCE_WORDS = {
+    Difference.FASTER: "faster",
+    Difference.SLOWER: "slower",
+    Difference.NOT_DISTINGUISHABLE: "not distinguishable",
+    Difference.UNDECIDED: "not decided yet",
+    Difference.ONE_RUN: "one run each, no verdict",
+    Difference.SAME_CONFIGURATION: "same configuration",
+}
+
+
+def _said(row: LoadResult) -> str:
+    words = DIFFERENCE_WORDS[row.difference] if row.difference else ""
+    return words if row.ratio_starts < 2 else f"{words}, {row.ratio_starts} starts each"
 
 
 def progress(planned: Sequence[PlannedRun], runs: Sequence[Run]) -> str:
@@ -127,9 +156,17 @@ def progress(planned: Sequence[PlannedRun], runs: Sequence[Run]) -> str:
     return f"{sum(1 for run in runs if run.status.verdict)}/{len(planned)}"
 
 
-def plan_fields(plan: Plan, planned: Sequence[PlannedRun], runs: Sequence[Run], spec: QuantBenchmarkSpec) -> JsonObject:
+def plan_fields(
+    plan: Plan,
+    planned: Sequence[PlannedRun],
+    runs: Sequence[Run],
+    spec: QuantBenchmarkSpec,
+    comparisons: Comparisons,
+    *,
+    complete: bool,
+) -> JsonObject:
     """The parts of the status that follow from plan and runs alone."""
-    rows = cells(spec, planned, runs)
+    rows = cells(spec, planned, runs, comparisons, complete=complete)
     return {
         "plan_hash": plan.hash,
         "progress": progress(planned, runs),

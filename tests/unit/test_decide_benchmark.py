@@ -121,7 +121,7 @@ def test_a_run_holds_its_slot_until_its_pods_are_gone() -> None:
 
 
 def test_runs_follow_the_plans_order() -> None:
-    spec = several("a", "b", "c", sampling={"starts": 3})
+    spec = several("a", "b", "c", sampling={"starts": 3, "maxStarts": 3})
     plan, runs = plan_of(spec), []
     for planned in plan.runs:
         assert created(decide(spec, runs)) == [planned.cell]
@@ -275,7 +275,7 @@ def test_refusals_are_recorded_although_the_budget_is_spent() -> None:
 
 
 def test_complete() -> None:
-    spec = several("a", "b", sampling={"starts": 2})
+    spec = several("a", "b", sampling={"starts": 2, "maxStarts": 2})
     decision = decide(spec, all_runs(spec))
     assert conditions(decision) == {
         "Accepted": ("True", "Valid"),
@@ -345,7 +345,7 @@ def test_one_start_is_no_verdict() -> None:
     spec = several("a", "b", sampling={"starts": 1})
     decision = decide(spec, all_runs(spec))
     assert comparable(decision) == ("False", "SingleStart")
-    assert next_status(decision).summary == "b 1.00x a at saturated (one run each, no verdict)"
+    assert next_status(decision).summary == "b 1.00× a at saturated (one run each, no verdict)"
 
 
 def test_nothing_to_compare_with() -> None:

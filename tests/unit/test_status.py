@@ -13,10 +13,11 @@ from quantbench.api.benchmark import MAX_ROWS, QuantBenchmarkSpec
 from quantbench.api.names import Verdict
 from quantbench.api.run import Outcome, Pass, QuantBenchmarkRunStatus, ServerPod, StageTimes
 from quantbench.api.status import QuantBenchmarkStatus
+from quantbench.comparisons import starts_of
 from quantbench.decide.benchmark import decide_benchmark
 from quantbench.observe import Benchmark, Run
 from quantbench.plan import Plan, run_spec
-from quantbench.status import gpu_hours, starts_of
+from quantbench.status import gpu_hours
 
 KIB = 1024
 LIMIT = 256 * KIB

@@ -242,7 +242,10 @@ class Sampling(Model):
     )
     target_ratio_error: float = Field(
         default=0.02,
-        description="Half width of a ratio's 95 % interval, as a share of it, at which no more starts are added.",
+        description=(
+            "Half width of a ratio's interval, as a share of it, at which no more starts are added. It is the interval"
+            " at the level that the study's comparisons are judged at: 95 % for all of them together."
+        ),
         gt=0,
         lt=1,
     )

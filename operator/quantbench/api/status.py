@@ -71,7 +71,8 @@ class LoadResult(Model):
         default=0, description="Blocks that the ratios rest on; with 1 it is one run, not a verdict."
     )
     difference: Difference | None = Field(
-        default=None, description="What the ratio says; absent for the baseline and while there is no ratio."
+        default=None,
+        description="What the ratio says; absent for the baseline, the control and while there is no ratio.",
     )
 
 

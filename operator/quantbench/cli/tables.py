@@ -7,6 +7,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from quantbench.api.benchmark import Load, QuantBenchmarkSpec
 from quantbench.api.conditions import ConditionType
 from quantbench.api.names import Verdict
 from quantbench.api.status import Cell, LoadResult
@@ -14,6 +15,7 @@ from quantbench.cli.read import Study
 from quantbench.observe import Run
 from quantbench.stages import gaps as stage_gaps
 from quantbench.stages import usage as run_usage
+from quantbench.status import DIFFERENCE_WORDS, ratio_text
 
 
 def _number(value: float | None, digits: int = 1) -> str:
@@ -66,11 +68,12 @@ def results(study: Study) -> Group:
     if len(spec.targets) > 1:
         table.add_column("TARGET")
     table.add_column("LOAD")
-    for column in ("TOTAL TOK/S", "OUTPUT TOK/S", "TTFT ms", "TPOT ms", f"RATIO TO {spec.baseline}", "STARTS"):
-        table.add_column(column, justify="right")
+    for column in ("TOTAL TOK/S", "OUTPUT TOK/S", "TTFT ms", "TPOT ms", f"RATIO TO {spec.baseline}", "", "STARTS"):
+        table.add_column(column, justify="left" if column == "" else "right")
+    loads = {load.name: load for load in spec.loads}
     for cell in status.cells:
         for row in cell.loads:
-            table.add_row(*_cells(cell, row, len(spec.targets) > 1, spec.baseline))
+            table.add_row(*_cells(cell, row, loads.get(row.load, Load(name=row.load)), spec))
     notes = [_note(study, cell) for cell in status.cells if cell.verdict not in (None, Verdict.MEASURED)]
     lines = [Text(status.summary or "")] if status.summary else []
     refused = study.condition(ConditionType.ACCEPTED)
@@ -79,19 +82,18 @@ def results(study: Study) -> Group:
     return Group(*lines, table, *notes)
 
 
-def _cells(cell: Cell, row: LoadResult, many_targets: bool, baseline: str) -> list[str]:
-    ratio = "baseline" if cell.variant == baseline else "" if row.ratio is None else f"{row.ratio:.3f}"
-    if row.ratio is not None and row.ratio_starts == 1:
-        ratio += " (one run)"
+def _cells(cell: Cell, row: LoadResult, load: Load, spec: QuantBenchmarkSpec) -> list[str]:
+    said = "baseline" if cell.variant == spec.baseline else DIFFERENCE_WORDS[row.difference] if row.difference else ""
     return [
         cell.variant,
-        *([cell.target] if many_targets else []),
+        *([cell.target] if len(spec.targets) > 1 else []),
         row.load,
         _number(row.total_tokens_per_second),
         _number(row.output_tokens_per_second),
         _number(row.mean_ttft_milliseconds),
         _number(row.mean_tpot_milliseconds, 2),
-        ratio,
+        ratio_text(row, load),
+        said,
         str(row.starts),
     ]
 
