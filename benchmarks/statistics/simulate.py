@@ -137,7 +137,10 @@ def passes(scenario: Scenario, studies: int, rng: np.random.Generator) -> NDArra
     starts = (math.sqrt(weight) * shared + math.sqrt(1 - weight) * own) * deviation[:, None]
     blocks = rng.normal(0, BLOCK_NOISE, (studies, 1, 1, scenario.most))
     log = scenario.truth[:, None] + blocks + starts
-    return 1e4 * np.exp(log[..., None] + rng.normal(0, scenario.repeat, (*shape, scenario.repeats)))
+    throughput: NDArray[np.float64] = 1e4 * np.exp(
+        log[..., None] + rng.normal(0, scenario.repeat, (*shape, scenario.repeats))
+    )
+    return throughput
 
 
 def play(scenario: Scenario, throughput: NDArray[np.float64]) -> Outcome:
@@ -155,7 +158,7 @@ def play(scenario: Scenario, throughput: NDArray[np.float64]) -> Outcome:
         now = Course(course.p[going], course.spent[going], course.settled[going])
         now, helped = look(now, seen, blocks, rule, baseline=BASELINE, judged=judged)
         course.p[going], course.spent[going], course.settled[going] = now.p, now.spent, now.settled
-        goes_on = helped.any(axis=-1)
+        goes_on = np.asarray(helped.any(axis=-1))
         if blocks == rule.most or not goes_on.any():
             break
         run[going, :, blocks] = (helped | ~judged) & goes_on[:, None]

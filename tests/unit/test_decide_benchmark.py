@@ -363,11 +363,11 @@ def test_the_control_is_no_other_variant() -> None:
 
 
 def test_the_summary_names_the_fastest() -> None:
-    spec = several("a", "b", "c", sampling={"starts": 2})
+    spec = several("a", "b", "c", sampling={"starts": 2, "maxStarts": 2})
     fast = ended(passes=[pass_json(tps=1500.0)])
     slow = ended(passes=[pass_json(tps=500.0)])
     decision = decide(spec, all_runs(spec, b=fast, c=slow))
-    assert next_status(decision).summary == "b 1.50x a at saturated (2 starts each)"
+    assert next_status(decision).summary == "b 1.500× (1.500–1.500) a at saturated (faster, 2 starts each)"
 
 
 # --- the status ------------------------------------------------------------------------------------------------

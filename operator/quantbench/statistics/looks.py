@@ -23,7 +23,7 @@ ERROR_RATE = 0.05
 """Probability that a study without any difference shows one."""
 EARLY_SHARE = 0.1
 """Part of the error that all looks before the last may spend together: most of it is for the fullest data."""
-LEAST_DEGREES = 4
+LEAST_DEGREES = 3
 """Degrees of freedom that a decision before the last look needs. With fewer, the starts that happen to agree would be
 those that stop, and their intervals would be too narrow too often."""
 PRECISE_DEGREES = 12
