@@ -9,8 +9,8 @@ study in twenty may call any of them different that is not. Two corrections keep
 - **comparisons**: Holm's step-down method over those p-values.
 
 No more starts follow for a comparison that is decided, or precise: when the interval at the level that it is judged at
-is narrower than asked. What is left of the error is then spent at once, but only on a ratio that is further from 1 than
-the precision asked for: an interval that is narrow by luck shall not make a difference out of nothing.
+is narrower than asked. Precision depends on the noise alone, not on the ratio, so what is left of the error is spent at
+that look.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ EARLY_SHARE = 0.1
 LEAST_DEGREES = 3
 """Degrees of freedom that a decision before the last look needs. With fewer, the starts that happen to agree would be
 those that stop, and their intervals would be too narrow too often."""
-PRECISE_DEGREES = 12
+PRECISE_DEGREES = 15
 """Degrees of freedom at which the noise is known well enough to stop because of it; with fewer, likewise."""
 
 
@@ -89,9 +89,8 @@ def look(course: Course, log: Floats, blocks: int, rule: Rule, *, baseline: int,
     """
     found = contrasts(log, baseline)
     precise, last = _precise(found, course.spent, rule), blocks >= rule.most
-    large = np.abs(found.log_ratio) > np.log1p(rule.precision)
     left = 1 - course.spent
-    share = np.where(last | (precise & large), left, np.minimum(rule.early, left))
+    share = np.where(last | precise, left, np.minimum(rule.early, left))
     counts = judged & (share > 0) & (last | (found.degrees >= LEAST_DEGREES))
     with np.errstate(divide="ignore", invalid="ignore"):
         p = np.where(counts, np.minimum(course.p, found.p_value() / share), course.p)
