@@ -49,6 +49,7 @@ class Comparisons:
         runs: its runs as they are.
         hopeless: cells for which another start would be pointless.
         same_as: cells that ran the configuration of another variant, and which; they are not compared.
+        void: cells whose starts do not count, e.g. because they ran different configurations.
 
     Attributes:
         further: runs that follow beyond ``plan.runs``, as far as that is certain by now.
@@ -63,6 +64,7 @@ class Comparisons:
         *,
         hopeless: Collection[CellKey] = (),
         same_as: Mapping[CellKey, str] | None = None,
+        void: Collection[CellKey] = (),
     ) -> None:
         self.spec, self.plan, self.same_as = spec, plan, same_as or {}
         self.names = tuple(variant.name for variant in measured_variants(spec))
@@ -71,7 +73,8 @@ class Comparisons:
             (variant, target.name): [] for target in spec.targets for variant in self.names
         }
         for run in runs:
-            self._starts.setdefault(run.cell, []).extend(starts_of([run]))
+            if run.cell not in void:
+                self._starts.setdefault(run.cell, []).extend(starts_of([run]))
         self.samples = {
             target.name: Samples(
                 (load.name for load in spec.loads), {name: self._starts[name, target.name] for name in self.names}

@@ -231,6 +231,14 @@ def test_a_cell_that_was_never_measured_gets_no_more_starts() -> None:
     assert {run.variant for run in Comparisons(spec, plan_of(spec), silent).further} == {"a", "b", CONTROL}
 
 
+def test_void_cells_have_no_figures_and_get_no_more_starts() -> None:
+    spec = several("a", "b", "c", sampling=ADAPTIVE)
+    runs = [run for run in Played(spec, noisy({}, noise=0.05)).runs if run.spec.block <= 2]
+    comparisons = Comparisons(spec, plan_of(spec), runs, void={("c", "h100")})
+    assert {run.variant for run in comparisons.further} == {"a", "b", CONTROL}
+    assert comparisons.rows("c", "h100", complete=False) == ()
+
+
 def test_later_blocks_do_not_change_what_an_earlier_look_saw() -> None:
     spec = several("a", "b", "c", sampling=ADAPTIVE)
     done = Played(spec, noisy({"b": 1.3}, noise=0.02))
