@@ -113,15 +113,17 @@ class Comparisons:
         for run in (*self.plan.runs, *self.plan.further):
             if run.target == target:
                 planned.setdefault(run.block, []).append(run)
-        current = [run for block in range(1, self.spec.sampling.starts + 1) for run in planned.get(block, ())]
-        if self._all_ended(current) and self.spec.sampling.starts < min(2, self.rule.most):
-            # One start each cannot be judged at all, and another one was asked for.
-            current = [run for run in planned.get(2, ()) if run.cell not in self._hopeless]
-            found += current
-        for block in range(self.rule.first, self.rule.most + 1):
+        starts = self.spec.sampling.starts
+        current = [run for block in range(1, starts + 1) for run in planned.get(block, ())]
+        for block in range(starts, self.rule.most + 1):
             if not self._all_ended(current):
                 break
-            course, helped = look(course, log[..., :block], block, self.rule, baseline=self.baseline, judged=judged)
+            seen = log[..., :block]
+            if block < self.rule.first:
+                # One start each cannot be judged: another one helps wherever both were measured.
+                helped = judged & ~np.isnan(seen - seen[:, [self.baseline]]).all(axis=(0, 2))
+            else:
+                course, helped = look(course, seen, block, self.rule, baseline=self.baseline, judged=judged)
             chosen = self._next(helped, target) if block < self.rule.most else set()
             current = [run for run in planned.get(block + 1, ()) if run.variant in chosen]
             if not current:

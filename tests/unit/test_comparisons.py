@@ -205,6 +205,13 @@ def test_a_duplicate_is_not_compared_and_gets_no_more_starts() -> None:
     assert {run.variant for run in plain.further} == {"a", "b", "c", CONTROL}
     same = Comparisons(spec, plan_of(spec), runs, same_as={("c", "h100"): "b"})
     assert {run.variant for run in same.further} == {"a", "b", CONTROL}
+    one = several("a", "b", "c", sampling={**ADAPTIVE, "starts": 1})
+    first = [run for run in Played(one, noisy({}, noise=0.05)).runs if run.spec.block == 1]
+    assert {run.variant for run in Comparisons(one, plan_of(one), first, same_as={("c", "h100"): "b"}).further} == {
+        "a",
+        "b",
+        CONTROL,
+    }
     (row,) = same.rows("c", "h100", complete=False)
     assert row.difference is Difference.SAME_CONFIGURATION
     assert row.ratio is not None
