@@ -74,7 +74,7 @@ HEADER = (
 def main(argv: list[str]) -> int:
     """Print the tables as Markdown."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.statistics", description=__doc__)
-    parser.add_argument("--studies", type=int, default=4000, help="simulated studies per line")
+    parser.add_argument("--studies", type=int, default=6000, help="simulated studies per line")
     parser.add_argument("--seed", type=int, default=1, help="seed of the simulation")
     arguments = parser.parse_args(argv)
     began = time.monotonic()
