@@ -10,6 +10,8 @@ from quantbench.api.status import Cell, Crossover, LoadResult
 
 LONGEST_SUMMARY = 512
 MAX_DECIMALS = 6
+FINE = 4
+"""Decimals beyond which an interval is not shown only to have a width."""
 NOT_COMPARABLE = frozenset(
     {Verdict.NOT_QUANTIZED, Verdict.CONFIGURATION_MISMATCH, Verdict.INCONSISTENT, Verdict.CLIENT_BOUND}
 )
@@ -93,7 +95,7 @@ def _decimals(ratio: Ratio) -> int:
         else:
             low, high = shown(ratio.low, decimals), shown(ratio.high, decimals)
             clear = (
-                (low < high or ratio.low == ratio.high)
+                (low < high or ratio.low == ratio.high or decimals >= FINE)
                 and (low > 1) >= (ratio.low > 1)
                 and (high < 1) >= (ratio.high < 1)
             )
@@ -116,6 +118,28 @@ def interval(ratio: Ratio) -> str:
     return f"95 % CI {ratio.low:.{decimals}f} to {ratio.high:.{decimals}f}, {starts}"
 
 
+def ratio_text(load: Load, row: LoadResult) -> str:
+    """``1.24× (1.21–1.27)`` for tables; empty without a ratio. A ratio of TPOTs says so."""
+    ratio = ratio_of(load, row)
+    if ratio is None:
+        return ""
+    suffix = " TPOT" if ratio.latency else ""
+    if ratio.low is None or ratio.high is None:
+        return f"{times(ratio)}{suffix}"
+    decimals = _decimals(ratio)
+    return f"{times(ratio)} ({ratio.low:.{decimals}f}–{ratio.high:.{decimals}f}){suffix}"
+
+
+DIFFERENCE_WORDS = {
+    Difference.FASTER: "faster",
+    Difference.SLOWER: "slower",
+    Difference.NOT_DISTINGUISHABLE: "not distinguishable",
+    Difference.UNDECIDED: "not decided yet",
+    Difference.ONE_RUN: "one run",
+    Difference.SAME_CONFIGURATION: "same configuration",
+}
+
+
 def comparison(variant: str, baseline: str, ratio: Ratio) -> str:
     """``fp8 is 1.24× bf16``; under a fixed rate it says what is compared."""
     if ratio.latency:
@@ -129,7 +153,7 @@ def place(crossover: Crossover) -> str:
     low, high = crossover.low, crossover.high
     if low is None or high is None:
         return f"{_significant(crossover.at, 2)} {unit} (no interval: too few starts)"
-    digits = next((d for d in range(2, 6) if _significant(low, d) != _significant(high, d)), 2)
+    digits = next((d for d in range(2, 4) if _significant(low, d) != _significant(high, d)), 2)
     at, low_text, high_text = (_significant(figure, digits) for figure in (crossover.at, low, high))
     return f"{at} {unit} (95 % CI {low_text} to {high_text})"
 

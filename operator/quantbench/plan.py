@@ -59,11 +59,17 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Plan:
-    """All runs of a study in the order in which they are started."""
+    """The runs of a study in the order in which they are started.
+
+    Attributes:
+        runs: blocks 1 to ``sampling.starts``, which are always run.
+        further: the blocks after them, of which `quantbench.comparisons` chooses.
+    """
 
     hash: str
     version: EngineVersion
     runs: tuple[PlannedRun, ...]
+    further: tuple[PlannedRun, ...] = ()
 
 
 def plan_hash(spec: QuantBenchmarkSpec) -> str:
@@ -130,7 +136,7 @@ def make_plan(name: str, uid: str, spec: QuantBenchmarkSpec) -> Plan:
         for target in spec.targets
     }
     runs: list[PlannedRun] = []
-    for block in range(1, spec.sampling.starts + 1):
+    for block in range(1, spec.sampling.most_starts + 1):
         for target in spec.targets:
             order = sorted(
                 (variant.name for variant in measured_variants(spec)),
@@ -150,7 +156,8 @@ def make_plan(name: str, uid: str, spec: QuantBenchmarkSpec) -> Plan:
                         refusal=refusal,
                     )
                 )
-    return Plan(hash=digest, version=version, runs=tuple(runs))
+    certain = sum(1 for run in runs if run.block <= spec.sampling.starts)
+    return Plan(hash=digest, version=version, runs=tuple(runs[:certain]), further=tuple(runs[certain:]))
 
 
 def measured_variants(spec: QuantBenchmarkSpec) -> tuple[Variant, ...]:

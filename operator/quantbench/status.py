@@ -1,6 +1,5 @@
 """The one builder of a QuantBenchmark's status from its plan and its runs. Pure."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,14 +11,20 @@ from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import CONTROL, Load, QuantBenchmarkSpec
 from quantbench.api.names import Verdict
 from quantbench.api.run import Pass
-from quantbench.api.status import MAX_CELL_MESSAGE, MAX_CROSSOVERS, Cell, Crossover
+from quantbench.api.status import (
+    DETAILS,
+    MAX_CELL_MESSAGE,
+    MAX_CROSSOVERS,
+    MAX_DETAILED_ROWS,
+    UNDECISIVE,
+    Cell,
+    Crossover,
+)
+from quantbench.comparisons import Comparisons, paced, starts_of
 from quantbench.findings import findings
 from quantbench.observe import Run
 from quantbench.plan import Plan, PlannedRun, measured_variants
-from quantbench.statistics import Start, geometric_mean, load_result, mean
-
-COUNTED = frozenset({Verdict.MEASURED, Verdict.UNSTABLE})
-"""Verdicts whose valid passes count. Any other verdict keeps its passes in the run, out of the figures."""
+from quantbench.statistics import Metric, Samples
 
 
 @dataclass(frozen=True)
@@ -48,30 +53,24 @@ def gpu_hours(runs: Iterable[Run], now: str) -> Costs:
     return Costs(ended / 3600, running / 3600)
 
 
-def starts_of(runs: Iterable[Run]) -> list[Start]:
-    """The countable server starts among the runs of one cell."""
-    return [
-        Start(run.spec.block, tuple(p for p in run.status.passes if p.attempt == run.status.attempt))
-        for run in runs
-        if run.status.verdict and run.status.verdict.name in COUNTED
-    ]
-
-
-def cells(spec: QuantBenchmarkSpec, planned: Sequence[PlannedRun], runs: Sequence[Run]) -> tuple[Cell, ...]:
-    """One entry per variant and target, with its figures per load."""
+def cells(
+    spec: QuantBenchmarkSpec,
+    planned: Sequence[PlannedRun],
+    runs: Sequence[Run],
+    comparisons: Comparisons,
+    *,
+    complete: bool,
+) -> tuple[Cell, ...]:
+    """One entry per variant and target, with its figures per load; ``complete``: no run of the study follows."""
     of_cell: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         of_cell.setdefault(run.cell, []).append(run)
     planned_runs = Counter(run.cell for run in planned)
     built = []
     for target in spec.targets:
-        baseline = starts_of(of_cell.get((spec.baseline, target.name), ()))
         for variant in measured_variants(spec):
             key = (variant.name, target.name)
             own = of_cell.get(key, [])
-            starts = starts_of(own)
-            against = [] if variant.name == spec.baseline else baseline
-            rows = (load_result(load.name, starts, against) for load in spec.loads)
             verdict, message = _verdict(own)
             built.append(
                 Cell(
@@ -79,9 +78,10 @@ def cells(spec: QuantBenchmarkSpec, planned: Sequence[PlannedRun], runs: Sequenc
                     target=target.name,
                     verdict=verdict,
                     message=message[:MAX_CELL_MESSAGE] if message else None,
+                    same_as=comparisons.same_as.get(key),
                     finished=sum(1 for run in own if run.status.verdict),
                     planned=planned_runs[key],
-                    loads=tuple(row for row in rows if row),
+                    loads=comparisons.rows(*key, complete=complete),
                 )
             )
     return tuple(built)
@@ -101,6 +101,21 @@ def _verdict(runs: Sequence[Run]) -> tuple[Verdict | None, str | None]:
     return last.name, last.message
 
 
+def bounded(spec: QuantBenchmarkSpec, rows: Sequence[Cell]) -> tuple[Cell, ...]:
+    """The same cells, without details where they are so many that the status would outgrow its bound."""
+    if sum(len(cell.loads) for cell in rows) <= MAX_DETAILED_ROWS:
+        return tuple(rows)
+    without = {
+        load.name: dict.fromkeys(DETAILS if paced(load) else (*DETAILS, *UNDECISIVE), None) for load in spec.loads
+    }
+    built = []
+    for cell in rows:
+        loads = tuple(row.model_copy(update=without[row.load]) for row in cell.loads)
+        said = cell.message if cell.verdict is not Verdict.MEASURED else None
+        built.append(cell.model_copy(update={"loads": loads, "message": said, "effective": None}))
+    return tuple(built)
+
+
 def with_regimes(spec: QuantBenchmarkSpec, rows: Sequence[Cell], runs: Sequence[Run]) -> tuple[Cell, ...]:
     """The same cells, with what is known of saturation in each row."""
     passes: dict[tuple[str, str, str], list[Pass]] = {}
@@ -118,7 +133,7 @@ def with_regimes(spec: QuantBenchmarkSpec, rows: Sequence[Cell], runs: Sequence[
     return tuple(built)
 
 
-def all_crossovers(spec: QuantBenchmarkSpec, rows: Sequence[Cell], runs: Sequence[Run]) -> tuple[Crossover, ...]:
+def all_crossovers(spec: QuantBenchmarkSpec, rows: Sequence[Cell], comparisons: Comparisons) -> tuple[Crossover, ...]:
     """Where variants overtake each other, on every target; duplicates and the control take no part."""
     along = regimes.series(spec)
     if not along:
@@ -128,40 +143,26 @@ def all_crossovers(spec: QuantBenchmarkSpec, rows: Sequence[Cell], runs: Sequenc
         measured = [cell for cell in of_target(rows, target.name) if cell.loads and cell.variant != CONTROL]
         others = [cell.variant for cell in measured if cell.variant != spec.baseline and not is_duplicate(cell)]
         if any(cell.variant == spec.baseline for cell in measured):
-            contrasts = _contrasts(spec, [run for run in runs if run.spec.target.name == target.name])
+            contrasts = _contrasts(spec.loads, comparisons.samples[target.name])
             found.append(regimes.crossovers(target.name, along, [spec.baseline, *others], contrasts))
     # The most useful ones of every target before the others of any.
     in_turn = [crossover for ranked in zip_longest(*found) for crossover in ranked if crossover]
     return tuple(in_turn[:MAX_CROSSOVERS])
 
 
-def _contrasts(spec: QuantBenchmarkSpec, runs: Sequence[Run]) -> regimes.Contrasts:
+def _contrasts(loads: Sequence[Load], samples: Samples) -> regimes.Contrasts:
     """Contrasts of speed between the variants of one target, within blocks."""
-    of_variant: dict[str, list[Run]] = {}
-    for run in runs:
-        of_variant.setdefault(run.spec.variant.name, []).append(run)
-    speeds: dict[tuple[str, str], dict[int, float]] = {}
-    for variant, own in of_variant.items():
-        for start in starts_of(own):
-            for load in spec.loads:
-                speed = _speed(load, start.of(load.name))
-                if speed:
-                    speeds.setdefault((variant, load.name), {})[start.block] = speed
+    paces = {load.name: paced(load) for load in loads}
 
     def contrast(variant: str, other: str, load: str) -> regimes.Contrast | None:
-        one, against = speeds.get((variant, load), {}), speeds.get((other, load), {})
-        ratios = [one[block] / against[block] for block in sorted(one.keys() & against.keys())]
-        return regimes.Contrast(geometric_mean(ratios)) if ratios else None
+        # Under a fixed request rate, which sets the throughput itself, the shorter TPOT is the faster one.
+        ratio = samples.ratio(load, variant, other, Metric.TPOT if paces[load] else Metric.THROUGHPUT)
+        if ratio is None:
+            return None
+        speed = ratio.inverse if paces[load] else ratio
+        return regimes.Contrast(speed.value, speed.low, speed.high, speed.p)
 
     return contrast
-
-
-def _speed(load: Load, passes: Sequence[Pass]) -> float | None:
-    """Throughput of one start; under a fixed request rate, which sets the throughput itself, the inverse of TPOT."""
-    if math.isinf(float(load.request_rate)):
-        return mean(measured.total_tokens_per_second for measured in passes) if passes else None
-    known = [measured.tpot_milliseconds.mean for measured in passes if measured.tpot_milliseconds.mean]
-    return 1 / mean(known) if known else None
 
 
 def progress(planned: Sequence[PlannedRun], runs: Sequence[Run]) -> str:
@@ -169,15 +170,23 @@ def progress(planned: Sequence[PlannedRun], runs: Sequence[Run]) -> str:
     return f"{sum(1 for run in runs if run.status.verdict)}/{len(planned)}"
 
 
-def plan_fields(plan: Plan, planned: Sequence[PlannedRun], runs: Sequence[Run], spec: QuantBenchmarkSpec) -> JsonObject:
+def plan_fields(
+    plan: Plan,
+    planned: Sequence[PlannedRun],
+    runs: Sequence[Run],
+    spec: QuantBenchmarkSpec,
+    comparisons: Comparisons,
+    *,
+    complete: bool,
+) -> JsonObject:
     """The parts of the status that follow from plan and runs alone."""
-    rows = with_regimes(spec, cells(spec, planned, runs), runs)
-    found = all_crossovers(spec, rows, runs)
+    rows = with_regimes(spec, cells(spec, planned, runs, comparisons, complete=complete), runs)
+    found = all_crossovers(spec, rows, comparisons)
     return {
         "plan_hash": plan.hash,
         "progress": progress(planned, runs),
         "summary": summary(spec, rows, found),
-        "cells": rows,
+        "cells": bounded(spec, rows),
         "findings": findings(spec, rows, runs, found),
         "crossovers": found,
     }

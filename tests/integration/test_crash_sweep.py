@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -57,13 +58,13 @@ class Bench:
     lab: Lab
     slots: asyncio.Semaphore
 
-    async def run(self, *faults: Struck) -> Outcome:
+    async def run(self, *faults: Struck, **spec: Any) -> Outcome:
         """One study. Each operator meets the next fault; once they are used up, an operator meets none."""
         async with self.slots:
             name = ", ".join(f"{type(fault).__name__} {fault.step or 'write'} #{fault.number}" for fault in faults)
             space = await self.lab.space()
             invariants = Invariants(space)
-            await space.submit()
+            await space.submit(**spec)
             writes: list[str] = []
             for fault in (*faults, None):
                 journal = Journal(fault) if fault else Journal()
@@ -157,3 +158,20 @@ async def test_killed_twice(bench: Bench) -> None:
     reference, *outcomes = await asyncio.gather(bench.run(), *(bench.run(*pair) for pair in pairs))
     compare(outcomes, reference)
     assert sum(len(outcome.hit) for outcome in outcomes) > len(pairs)
+
+
+@pytest.mark.timeout(900)
+async def test_killed_while_starts_are_added(bench: Bench) -> None:
+    """One start each and up to three: the looks after blocks 1 and 2 are taken again by whoever comes next."""
+    sampling = {"starts": 1, "maxStarts": 3, "repeats": 1, "control": False}
+    faults = [
+        kind(number, "apply QuantBenchmarkRun") for kind in (KilledBefore, KilledAfter) for number in (3, 4, 5, 6)
+    ]
+    reference, *outcomes = await asyncio.gather(
+        bench.run(sampling=sampling), *(bench.run(fault, sampling=sampling) for fault in faults)
+    )
+    compare(outcomes, reference)
+    assert [len(outcome.hit) for outcome in outcomes] == [1] * len(faults)
+    assert reference.state["study"]["progress"] == "6/6"
+    (row,) = [cell["loads"][0] for cell in reference.state["study"]["cells"] if cell["variant"] == "int8"]
+    assert (row["ratioStarts"], row["difference"]) == (3, "Faster")

@@ -139,6 +139,7 @@ def test_nothing_of_the_core_is_missing_from_the_contract() -> None:
         "answer",
         "api",
         "audit",
+        "comparisons",
         "decide",
         "engine",
         "findings",

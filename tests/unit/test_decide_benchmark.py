@@ -121,7 +121,7 @@ def test_a_run_holds_its_slot_until_its_pods_are_gone() -> None:
 
 
 def test_runs_follow_the_plans_order() -> None:
-    spec = several("a", "b", "c", sampling={"starts": 3})
+    spec = several("a", "b", "c", sampling={"starts": 3, "maxStarts": 3})
     plan, runs = plan_of(spec), []
     for planned in plan.runs:
         assert created(decide(spec, runs)) == [planned.cell]
@@ -275,7 +275,7 @@ def test_refusals_are_recorded_although_the_budget_is_spent() -> None:
 
 
 def test_complete() -> None:
-    spec = several("a", "b", sampling={"starts": 2})
+    spec = several("a", "b", sampling={"starts": 2, "maxStarts": 2})
     decision = decide(spec, all_runs(spec))
     assert conditions(decision) == {
         "Accepted": ("True", "Valid"),
@@ -363,11 +363,11 @@ def test_the_control_is_no_other_variant() -> None:
 
 
 def test_the_summary_names_the_fastest() -> None:
-    spec = several("a", "b", "c", sampling={"starts": 2})
+    spec = several("a", "b", "c", sampling={"starts": 2, "maxStarts": 2})
     fast = ended(passes=[pass_json(tps=1500.0)])
     slow = ended(passes=[pass_json(tps=500.0)])
     decision = decide(spec, all_runs(spec, b=fast, c=slow))
-    assert next_status(decision).summary == "undecided so far: b is 1.50× a at saturated (2 starts)"
+    assert next_status(decision).summary == "b is 1.5000× a at saturated (95 % CI 1.5000 to 1.5000, 2 starts)"
 
 
 # --- the status ------------------------------------------------------------------------------------------------

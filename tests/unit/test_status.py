@@ -14,10 +14,11 @@ from quantbench.api.benchmark import MAX_ROWS, QuantBenchmarkSpec
 from quantbench.api.names import FindingKind, Verdict
 from quantbench.api.run import Outcome, Pass, QuantBenchmarkRunStatus, ServerPod, StageTimes
 from quantbench.api.status import QuantBenchmarkStatus
+from quantbench.comparisons import Comparisons, starts_of
 from quantbench.decide.benchmark import decide_benchmark
 from quantbench.observe import Benchmark, Run
 from quantbench.plan import Plan, run_spec
-from quantbench.status import all_crossovers, gpu_hours, plan_fields, starts_of
+from quantbench.status import all_crossovers, gpu_hours, plan_fields
 
 KIB = 1024
 LIMIT = 256 * KIB
@@ -105,7 +106,7 @@ def decided(spec: QuantBenchmarkSpec, runs: list[Run], plan: Plan) -> tuple[byte
 @pytest.mark.parametrize("verdict", [Verdict.MEASURED, Verdict.CONFIGURATION_MISMATCH])
 @pytest.mark.parametrize(
     ("variants", "targets", "loads", "starts"),
-    [(12, 16, 1, 25), (32, 6, 1, 25), (1, 16, 12, 25), (10, 10, 2, 25), (32, 1, 6, 25)],
+    [(25, 16, 1, 25), (32, 12, 1, 25), (1, 16, 25, 25), (10, 10, 4, 25), (32, 1, 12, 25), (10, 2, 8, 25)],
 )
 def test_the_largest_studies(variants: int, targets: int, loads: int, starts: int, verdict: Verdict) -> None:
     assert variants * targets * loads <= MAX_ROWS
@@ -116,7 +117,7 @@ def test_the_largest_studies(variants: int, targets: int, loads: int, starts: in
     assert took < 1.0, f"{took:.2f} s"
 
 
-def test_ten_thousand_runs(record_property: object) -> None:
+def test_ten_thousand_runs() -> None:
     spec = large(25, 16, 1, 25)
     plan = plan_of(spec)
     runs = runs_of(spec, plan, Verdict.MEASURED, passes=2)
@@ -129,8 +130,8 @@ def test_ten_thousand_runs(record_property: object) -> None:
     planning = time.process_time() - started
     figures = f"status {len(status) / KIB:.0f} KiB; decisions {all_ended:.2f}, {half_way:.2f}, {at_first:.2f} s; plan {planning:.2f} s"
     print(figures)
-    assert len(status) < LIMIT, figures
     assert max(all_ended, half_way, at_first, planning) < 1.0, figures
+    assert len(status) < 256 * KIB, figures
 
 
 def test_the_status_of_a_run_with_the_most_passes() -> None:
@@ -166,7 +167,7 @@ def swept(speeds: dict[str, tuple[float, ...]], starts: int = 2, **server: float
         )
         for place, planned in enumerate(plan.runs)
     ]
-    return plan_fields(plan, plan.runs, runs, spec)
+    return plan_fields(plan, plan.runs, runs, spec, Comparisons(spec, plan, runs), complete=True)
 
 
 def test_crossovers_and_saturation_come_from_the_runs() -> None:
@@ -204,11 +205,12 @@ def test_duplicates_and_the_control_never_cross() -> None:
         )
         for place, p in enumerate(plan_of(spec).runs)
     ]
-    assert all_crossovers(spec, fields["cells"], runs)
+    comparisons = Comparisons(spec, plan_of(spec), runs)
+    assert all_crossovers(spec, fields["cells"], comparisons)
     same = tuple(
         cell.model_copy(update={"same_as": "bf16" if cell.variant == "int4" else None}) for cell in fields["cells"]
     )
-    assert all_crossovers(spec, same, runs) == ()
+    assert all_crossovers(spec, same, comparisons) == ()
 
 
 def test_along_rates_the_time_per_token_decides() -> None:
@@ -228,7 +230,7 @@ def test_along_rates_the_time_per_token_decides() -> None:
         )
         for place, planned in enumerate(plan.runs)
     ]
-    (crossover,) = plan_fields(plan, plan.runs, runs, spec)["crossovers"]
+    (crossover,) = plan_fields(plan, plan.runs, runs, spec, Comparisons(spec, plan, runs), complete=True)["crossovers"]
     assert (crossover.variant, crossover.other, crossover.axis) == ("fp8", "bf16", "requestRate")
     # 0.8 at rate 2 and 1.25 at rate 8: equal in the middle.
     assert crossover.at == pytest.approx(4.0)

@@ -9,7 +9,7 @@ from quantbench.api.base import DURATION, Model, kubernetes, list_map, name_fiel
 from quantbench.api.names import Granularity, Kernel, KVCacheDType, Method
 from quantbench.api.pod import LabelKey, LabelValue, PodTemplate
 
-MAX_ROWS = 200
+MAX_ROWS = 400
 """variants, the control among them, × targets × loads of one benchmark: keeps the status below 256 KiB."""
 DEFAULT_MAX_STARTS = 5
 MAX_PASSES = 200
@@ -242,7 +242,10 @@ class Sampling(Model):
     )
     target_ratio_error: float = Field(
         default=0.02,
-        description="Half width of a ratio's 95 % interval, as a share of it, at which no more starts are added.",
+        description=(
+            "Half width of a ratio's interval, as a share of it, at which no more starts are added. It is the interval"
+            " at the level that the study's comparisons are judged at: 95 % for all of them together."
+        ),
         gt=0,
         lt=1,
     )

@@ -12,6 +12,8 @@ from quantbench.api.names import Axis, Difference, FindingKind, Verdict
 MAX_CELL_MESSAGE = 160
 MAX_FINDINGS = 48
 MAX_CROSSOVERS = 32
+MAX_DETAILED_ROWS = 160
+"""Rows of a study up to which each of them holds its `DETAILS`; beyond, the runs alone do."""
 
 VariantName = Annotated[str, Field(max_length=40, min_length=1, pattern=DNS_LABEL)]
 
@@ -74,8 +76,25 @@ class LoadResult(Model):
         default=0, description="Blocks that the ratios rest on; with 1 it is one run, not a verdict."
     )
     difference: Difference | None = Field(
-        default=None, description="What the ratio says; absent for the baseline and while there is no ratio."
+        default=None,
+        description="What the ratio says; absent for the baseline, the control and while there is no ratio.",
     )
+
+
+DETAILS = (
+    "median_ttft_milliseconds",
+    "median_tpot_milliseconds",
+    "p99_ttft_milliseconds",
+    "p99_tpot_milliseconds",
+    "start_variation",
+    "repeat_variation",
+    "ttft_ratio",
+    "ttft_ratio_low",
+    "ttft_ratio_high",
+)
+"""Fields of `LoadResult` that the status of a very large study leaves out."""
+UNDECISIVE = ("tpot_ratio", "tpot_ratio_low", "tpot_ratio_high")
+"""The same, for loads under which throughput decides."""
 
 
 class Cell(Model):

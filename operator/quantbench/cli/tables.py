@@ -7,6 +7,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from quantbench.answer import DIFFERENCE_WORDS, ratio_text
+from quantbench.api.benchmark import Load, QuantBenchmarkSpec
 from quantbench.api.conditions import ConditionType
 from quantbench.api.names import FindingKind, Verdict
 from quantbench.api.status import Cell, Finding, LoadResult
@@ -71,11 +73,12 @@ def results(study: Study) -> Group:
     if len(spec.targets) > 1:
         table.add_column("TARGET")
     table.add_column("LOAD")
-    for column in ("TOTAL TOK/S", "OUTPUT TOK/S", "TTFT ms", "TPOT ms", f"RATIO TO {spec.baseline}", "STARTS"):
-        table.add_column(column, justify="right")
+    for column in ("TOTAL TOK/S", "OUTPUT TOK/S", "TTFT ms", "TPOT ms", f"RATIO TO {spec.baseline}", "", "STARTS"):
+        table.add_column(column, justify="left" if column == "" else "right")
+    loads = {load.name: load for load in spec.loads}
     for cell in status.cells:
         for row in cell.loads:
-            table.add_row(*_cells(cell, row, len(spec.targets) > 1, spec.baseline))
+            table.add_row(*_cells(cell, row, loads.get(row.load, Load(name=row.load)), spec))
     notes = [_finding(found) for found in status.findings]
     lines = [Text(status.summary or "")] if status.summary else []
     refused = study.condition(ConditionType.ACCEPTED)
@@ -84,19 +87,18 @@ def results(study: Study) -> Group:
     return Group(*lines, table, *notes)
 
 
-def _cells(cell: Cell, row: LoadResult, many_targets: bool, baseline: str) -> list[str]:
-    ratio = "baseline" if cell.variant == baseline else "" if row.ratio is None else f"{row.ratio:.3f}"
-    if row.ratio is not None and row.ratio_starts == 1:
-        ratio += " (one run)"
+def _cells(cell: Cell, row: LoadResult, load: Load, spec: QuantBenchmarkSpec) -> list[str]:
+    said = "baseline" if cell.variant == spec.baseline else DIFFERENCE_WORDS[row.difference] if row.difference else ""
     return [
         cell.variant,
-        *([cell.target] if many_targets else []),
+        *([cell.target] if len(spec.targets) > 1 else []),
         row.load,
         _number(row.total_tokens_per_second),
         _number(row.output_tokens_per_second),
         _number(row.mean_ttft_milliseconds) + (" (at limit)" if row.saturated else ""),
         _number(row.mean_tpot_milliseconds, 2),
-        ratio,
+        ratio_text(load, row),
+        said,
         str(row.starts),
     ]
 

@@ -12,6 +12,7 @@ from quantbench.api.conditions import ConditionType, Reason
 from quantbench.api.names import Verdict
 from quantbench.api.run import Refusal
 from quantbench.api.status import Cell, QuantBenchmarkStatus
+from quantbench.comparisons import Comparisons
 from quantbench.decide.actions import Action, Apply, Decision, Delete, PatchSpec, set_condition
 from quantbench.observe import Benchmark, Run
 from quantbench.plan import FieldError, Plan, PlannedRun, run_limits, run_spec
@@ -71,7 +72,9 @@ class _Study:
         self.benchmark, self.spec, self.runs, self.now = benchmark, benchmark.spec, runs, now
         existing = {run.name for run in runs}
         hopeless = hopeless_cells(runs)
-        self.planned = tuple(run for run in plan.runs if run.name in existing or run.cell not in hopeless)
+        self.comparisons = Comparisons(self.spec, plan, runs, hopeless=hopeless)
+        certain = {run.name for run in (*plan.runs, *self.comparisons.further) if run.cell not in hopeless} | existing
+        self.planned = tuple(run for run in (*plan.runs, *plan.further) if run.name in certain)
         self.pending = [run for run in self.planned if run.name not in existing]
         self.active = [run for run in runs if not run.status.times.released]
         self.plan = plan
@@ -149,7 +152,8 @@ class _Study:
 
     def status(self) -> QuantBenchmarkStatus:
         """The study's next status."""
-        old, fields = self.benchmark.status, plan_fields(self.plan, self.planned, self.runs, self.spec)
+        old = self.benchmark.status
+        fields = plan_fields(self.plan, self.planned, self.runs, self.spec, self.comparisons, complete=self.complete)
         started = min((run.created_at for run in self.runs), default=None)
         finished = (old.finished_at or times.render(self.now)) if self.complete else None
         status = old.model_copy(

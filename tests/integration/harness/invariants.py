@@ -46,8 +46,8 @@ class Invariants:
     def once(self) -> None:
         """Each run had one server pod, one load Job and one load pod: nothing was done twice."""
         for kind, component in (("Pod", "server"), ("Job", "load"), ("Pod", "load")):
-            made = Counter(seen.label("variant") for seen in self.space.ever(kind, component))
-            twice = {variant: count for variant, count in made.items() if count != 1}
+            made = Counter(seen.label("run") for seen in self.space.ever(kind, component))
+            twice = {run: count for run, count in made.items() if count != 1}
             assert not twice, f"{component} {kind}s made more than once: {twice}"
 
     def _on_change(self, kind: str, event: str, raw: JsonObject) -> None:

@@ -1,16 +1,16 @@
-"""From passes to figures: passes → one value per server start → mean over starts, ratios within blocks.
-
-The unit of replication is the server start: passes of one start share its compilation, memory layout and clocks,
-so their spread says nothing about another start's.
-"""
+"""From passes to figures: passes → one value per server start → mean over starts."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from quantbench.api.benchmark import Load
 from quantbench.api.run import Headline, Pass
 from quantbench.api.status import LoadResult
+
+MIN_BEYOND = 10
+"""Fewest requests that must lie beyond a percentile: with fewer, single requests make it, and it is withheld. So p99
+needs 1000 requests per pass, p90 100 and a median 20."""
 
 
 @dataclass(frozen=True)
@@ -55,30 +55,28 @@ def headline(passes: Sequence[Pass], loads: Sequence[Load]) -> Headline | None:
     return None
 
 
-def load_result(load: str, starts: Sequence[Start], baseline: Sequence[Start]) -> LoadResult | None:
-    """One row: a variant's starts on one target under one load; None without a valid pass.
-
-    Args:
-        load: name of the load.
-        starts: the variant's starts.
-        baseline: the baseline's starts on the same target; empty for no ratio.
-    """
-    measured = {start.block: start.of(load) for start in starts if start.of(load)}
+def figures(load: str, starts: Sequence[Start]) -> LoadResult | None:
+    """A variant's own figures on one target under one load, without any comparison; None without a valid pass."""
+    measured = [passes for passes in (start.of(load) for start in starts) if passes]
     if not measured:
         return None
-    ratios = list(block_ratios(measured, {start.block: start.of(load) for start in baseline}))
-    over_starts = _over_starts(list(measured.values()))
+    over_starts = _over_starts(measured)
+    throughput = [[p.total_tokens_per_second for p in passes] for passes in measured]
     return LoadResult(
         load=load,
         starts=len(measured),
-        passes=sum(len(passes) for passes in measured.values()),
+        passes=sum(len(passes) for passes in measured),
         total_tokens_per_second=over_starts(lambda p: p.total_tokens_per_second) or 0.0,
         output_tokens_per_second=over_starts(lambda p: p.output_tokens_per_second) or 0.0,
         requests_per_second=over_starts(lambda p: p.requests_per_second) or 0.0,
         mean_ttft_milliseconds=over_starts(lambda p: p.ttft_milliseconds.mean) or 0.0,
         mean_tpot_milliseconds=over_starts(lambda p: p.tpot_milliseconds.mean),
-        ratio=geometric_mean(ratios) if ratios else None,
-        ratio_starts=len(ratios),
+        median_ttft_milliseconds=_percentile(measured, 0.5, lambda p: p.ttft_milliseconds.median),
+        median_tpot_milliseconds=_percentile(measured, 0.5, lambda p: p.tpot_milliseconds.median),
+        p99_ttft_milliseconds=_percentile(measured, 0.99, lambda p: p.ttft_milliseconds.p99),
+        p99_tpot_milliseconds=_percentile(measured, 0.99, lambda p: p.tpot_milliseconds.p99),
+        start_variation=variation([[mean(values) for values in throughput]]),
+        repeat_variation=variation(throughput),
     )
 
 
@@ -89,9 +87,24 @@ def _over_starts(starts: Sequence[Sequence[Pass]]) -> Callable[[Callable[[Pass],
     return figure
 
 
-def block_ratios(variant: Mapping[int, Sequence[Pass]], baseline: Mapping[int, Sequence[Pass]]) -> Iterable[float]:
-    """Total throughput of the variant over the baseline's, per block in which both have a valid pass."""
-    for block, passes in sorted(variant.items()):
-        against = baseline.get(block)
-        if against:
-            yield mean(p.total_tokens_per_second for p in passes) / mean(p.total_tokens_per_second for p in against)
+def enough_for(quantile: float, requests: int) -> bool:
+    """Whether a pass of so many requests has an honest value of this quantile."""
+    return requests * (1 - quantile) >= MIN_BEYOND - 1e-9
+
+
+def _percentile(starts: Sequence[Sequence[Pass]], quantile: float, of: Callable[[Pass], float | None]) -> float | None:
+    """Mean over passes, then starts; withheld where any pass has too few requests."""
+    if not all(enough_for(quantile, measured.completed) for passes in starts for measured in passes):
+        return None
+    return _over_starts(starts)(of)
+
+
+def variation(groups: Iterable[Sequence[float]]) -> float | None:
+    """Coefficient of variation within groups, pooled by degrees of freedom; None without a group of two values."""
+    squares = degrees = 0.0
+    for values in groups:
+        if len(values) > 1:
+            centre = mean(values)
+            squares += math.fsum((value / centre - 1) ** 2 for value in values) if centre else 0.0
+            degrees += len(values) - 1
+    return math.sqrt(squares / degrees) if degrees else None

@@ -1,0 +1,211 @@
+"""What the starts of a study say about differences, and which further starts follow from that. Pure.
+
+Blocks 1 to ``sampling.starts`` are always run. After that each target is looked at whenever a block has ended; the
+next one holds the baseline, the control and the variants that more starts would help, up to ``sampling.most_starts``.
+The look at block k uses blocks up to k only, so whatever process asks, whenever, the answer is the same.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from quantbench.api.base import six_digits
+from quantbench.api.benchmark import CONTROL, Load, QuantBenchmarkSpec
+from quantbench.api.names import Difference, Verdict
+from quantbench.api.status import LoadResult
+from quantbench.observe import Run
+from quantbench.plan import Plan, PlannedRun, measured_variants
+from quantbench.statistics import Metric, Ratio, Samples, Start, figures
+from quantbench.statistics.contrasts import Bools, Floats
+from quantbench.statistics.looks import Course, Rule, begin, look, significant
+
+COUNTED = frozenset({Verdict.MEASURED, Verdict.UNSTABLE})
+"""Verdicts whose valid passes count. Any other verdict keeps its passes in the run, out of the figures."""
+
+CellKey = tuple[str, str]
+"""Variant and target."""
+
+
+def starts_of(runs: Iterable[Run]) -> list[Start]:
+    """The countable server starts among the runs of one cell."""
+    return [
+        Start(run.spec.block, tuple(p for p in run.status.passes if p.attempt == run.status.attempt))
+        for run in runs
+        if run.status.verdict and run.status.verdict.name in COUNTED
+    ]
+
+
+def paced(load: Load) -> bool:
+    """Whether requests arrive at a fixed rate: then throughput is the rate, and TPOT tells variants apart."""
+    return str(load.request_rate) != "inf"
+
+
+class Comparisons:
+    """All comparisons of a study with its baseline.
+
+    Args:
+        spec: the study.
+        plan: its plan.
+        runs: its runs as they are.
+        hopeless: cells for which another start would be pointless.
+        same_as: cells that ran the configuration of another variant, and which; they are not compared.
+        void: cells whose starts do not count, e.g. because they ran different configurations.
+
+    Attributes:
+        further: runs that follow beyond ``plan.runs``, as far as that is certain by now.
+        samples: the countable starts, by target.
+    """
+
+    def __init__(
+        self,
+        spec: QuantBenchmarkSpec,
+        plan: Plan,
+        runs: Sequence[Run],
+        *,
+        hopeless: Collection[CellKey] = (),
+        same_as: Mapping[CellKey, str] | None = None,
+        void: Collection[CellKey] = (),
+    ) -> None:
+        self.spec, self.plan, self.same_as = spec, plan, same_as or {}
+        self.names = tuple(variant.name for variant in measured_variants(spec))
+        self.baseline = self.names.index(spec.baseline)
+        self._starts: dict[CellKey, list[Start]] = {
+            (variant, target.name): [] for target in spec.targets for variant in self.names
+        }
+        for run in runs:
+            if run.cell not in void:
+                self._starts.setdefault(run.cell, []).extend(starts_of([run]))
+        self.samples = {
+            target.name: Samples(
+                (load.name for load in spec.loads), {name: self._starts[name, target.name] for name in self.names}
+            )
+            for target in spec.targets
+        }
+        self._hopeless = hopeless
+        self._ended = {run.name for run in runs if run.status.verdict}
+        self.rule = self._rule()
+        self._courses: dict[str, Course] = {}
+        self._over: set[str] = set()
+        followed = [run for target in spec.targets for run in self._follow(target.name)]
+        self.further = tuple(sorted(followed, key=lambda run: run.block))
+        self._decided = self._decisions()
+
+    def _rule(self) -> Rule:
+        sampling = self.spec.sampling
+        refused = {run.cell for run in self.plan.runs if run.refusal}
+        cells = [run.cell for run in self.plan.runs if run.block == 1 and run.cell not in refused]
+        others = sum(1 for variant, _ in cells if variant not in (CONTROL, self.spec.baseline))
+        return Rule(
+            first=max(2, sampling.starts),
+            most=sampling.most_starts,
+            precision=sampling.target_ratio_error,
+            family=max(1, others * len(self.spec.loads)),
+        )
+
+    # --- which starts follow ---------------------------------------------------------------------------------
+
+    def _follow(self, target: str) -> list[PlannedRun]:
+        """Look at every block of a target that has ended; the runs that follow from the looks."""
+        course, judged = begin((len(self.spec.loads), len(self.names))), self._judged(target)
+        log = self._primary(target)
+        planned: dict[int, list[PlannedRun]] = {}
+        found: list[PlannedRun] = []
+        for run in (*self.plan.runs, *self.plan.further):
+            if run.target == target:
+                planned.setdefault(run.block, []).append(run)
+        starts = self.spec.sampling.starts
+        current = [run for block in range(1, starts + 1) for run in planned.get(block, ())]
+        for block in range(starts, self.rule.most + 1):
+            if not self._all_ended(current):
+                break
+            seen = log[..., :block]
+            if block < self.rule.first:
+                # One start each cannot be judged: another one helps wherever both were measured.
+                helped = judged & ~np.isnan(seen - seen[:, [self.baseline]]).all(axis=(0, 2))
+            else:
+                course, helped = look(course, seen, block, self.rule, baseline=self.baseline, judged=judged)
+            chosen = self._next(helped, target) if block < self.rule.most else set()
+            current = [run for run in planned.get(block + 1, ()) if run.variant in chosen]
+            if not current:
+                self._over.add(target)
+                break
+            found += current
+        self._courses[target] = course
+        return found
+
+    def _judged(self, target: str) -> Bools:
+        left_out = {CONTROL, self.spec.baseline, *(v for v, t in self.same_as if t == target)}
+        return np.array([name not in left_out for name in self.names])
+
+    def _primary(self, target: str) -> Floats:
+        """The figures that decide, more is faster; NaN up to the last block that may be."""
+        samples = self.samples[target]
+        log = np.full((len(self.spec.loads), len(self.names), max(self.rule.most, samples.blocks)), np.nan)
+        for place, load in enumerate(self.spec.loads):
+            metric, sign = (Metric.TPOT, -1) if paced(load) else (Metric.THROUGHPUT, 1)
+            log[place, :, : samples.blocks] = sign * samples.log[metric][place]
+        return log
+
+    def _all_ended(self, runs: Iterable[PlannedRun]) -> bool:
+        return all(run.name in self._ended or run.cell in self._hopeless for run in runs)
+
+    def _next(self, helped: Bools, target: str) -> set[str]:
+        """The variants of the next block: none, or those that it helps with what they are compared with."""
+        hopeless = {variant for variant, where in self._hopeless if where == target}
+        chosen = {name for name, help in zip(self.names, helped.tolist(), strict=True) if help} - hopeless
+        if not chosen or self.spec.baseline in hopeless:
+            return set()
+        return chosen | ({self.spec.baseline, CONTROL} & set(self.names)) - hopeless
+
+    # --- what is said ----------------------------------------------------------------------------------------
+
+    def _decisions(self) -> dict[str, Bools]:
+        """Target → which comparisons are significant in the family of all targets, ``[load, variant]``."""
+        everything = np.stack([self._courses[target.name].p for target in self.spec.targets])
+        flat = significant(everything.reshape(1, -1), self.rule.family).reshape(everything.shape)
+        return {target.name: flat[place] for place, target in enumerate(self.spec.targets)}
+
+    def rows(self, variant: str, target: str, *, complete: bool) -> tuple[LoadResult, ...]:
+        """The rows of one cell; ``complete``: no run of the study follows, whatever the reason."""
+        rows = []
+        for place, load in enumerate(self.spec.loads):
+            row = figures(load.name, self._starts[variant, target])
+            if row and variant != self.spec.baseline:
+                row = row.model_copy(update=self._compared(variant, target, place, load, complete))
+            if row:
+                rows.append(row)
+        return tuple(rows)
+
+    def _compared(self, variant: str, target: str, place: int, load: Load, complete: bool) -> dict[str, object]:
+        samples, key = self.samples[target], (load.name, variant)
+        throughput = samples.ratios(self.spec.baseline).get(key)
+        if throughput is None:
+            return {}
+        fields: dict[str, object] = {"ratio_starts": throughput.blocks}
+        for prefix, metric in (("", Metric.THROUGHPUT), ("ttft_", Metric.TTFT), ("tpot_", Metric.TPOT)):
+            fields |= _fields(f"{prefix}ratio", samples.ratios(self.spec.baseline, metric).get(key))
+        if variant != CONTROL:
+            fields["difference"] = self._difference(variant, target, place, load, throughput.blocks, complete)
+        return fields
+
+    def _difference(self, variant: str, target: str, place: int, load: Load, blocks: int, complete: bool) -> Difference:
+        if (variant, target) in self.same_as:
+            return Difference.SAME_CONFIGURATION
+        if blocks == 1:
+            return Difference.ONE_RUN
+        column = self.names.index(variant)
+        if self._decided[target][place, column]:
+            metric = Metric.TPOT if paced(load) else Metric.THROUGHPUT
+            ratio = self.samples[target].ratio(load.name, variant, self.spec.baseline, metric)
+            more = ratio is not None and ratio.value > 1
+            return Difference.FASTER if more is (metric is Metric.THROUGHPUT) else Difference.SLOWER
+        if complete or target in self._over or self._courses[target].settled[place, column]:
+            return Difference.NOT_DISTINGUISHABLE
+        return Difference.UNDECIDED
+
+
+def _fields(name: str, ratio: Ratio | None) -> dict[str, object]:
+    if ratio is None:
+        return {}
+    values = {name: ratio.value, f"{name}_low": ratio.low, f"{name}_high": ratio.high}
+    return {field: None if value is None else six_digits(value) for field, value in values.items()}
