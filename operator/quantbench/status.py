@@ -1,7 +1,7 @@
 """The one builder of a QuantBenchmark's status from its plan and its runs. Pure."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from quantbench import times
@@ -9,6 +9,7 @@ from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import CONTROL, QuantBenchmarkSpec
 from quantbench.api.names import Verdict
 from quantbench.api.status import MAX_CELL_MESSAGE, Cell
+from quantbench.effective import CellKey, disagreement, duplicates, effective, same_configuration
 from quantbench.observe import Run
 from quantbench.plan import Plan, PlannedRun, measured_variants
 from quantbench.statistics import Start, load_result
@@ -52,34 +53,53 @@ def starts_of(runs: Iterable[Run]) -> list[Start]:
     ]
 
 
+def comparable_starts(runs: Sequence[Run]) -> list[Start]:
+    """The countable starts of one cell; none where they ran different configurations, which have no mean."""
+    return [] if disagreement(runs) else starts_of(runs)
+
+
 def cells(spec: QuantBenchmarkSpec, planned: Sequence[PlannedRun], runs: Sequence[Run]) -> tuple[Cell, ...]:
     """One entry per variant and target, with its figures per load."""
     of_cell: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         of_cell.setdefault(run.cell, []).append(run)
-    planned_runs = Counter(run.cell for run in planned)
+    planned_runs, same = Counter(run.cell for run in planned), duplicates(spec, runs)
     built = []
     for target in spec.targets:
-        baseline = starts_of(of_cell.get((spec.baseline, target.name), ()))
+        baseline = comparable_starts(of_cell.get((spec.baseline, target.name), ()))
         for variant in measured_variants(spec):
             key = (variant.name, target.name)
             own = of_cell.get(key, [])
-            starts = starts_of(own)
+            starts = comparable_starts(own)
             against = [] if variant.name == spec.baseline else baseline
             rows = (load_result(load.name, starts, against) for load in spec.loads)
             verdict, message = _verdict(own)
-            built.append(
-                Cell(
-                    variant=variant.name,
-                    target=target.name,
-                    verdict=verdict,
-                    message=message[:MAX_CELL_MESSAGE] if message else None,
-                    finished=sum(1 for run in own if run.status.verdict),
-                    planned=planned_runs[key],
-                    loads=tuple(row for row in rows if row),
-                )
+            cell = Cell(
+                variant=variant.name,
+                target=target.name,
+                verdict=verdict,
+                message=message[:MAX_CELL_MESSAGE] if message else None,
+                finished=sum(1 for run in own if run.status.verdict),
+                planned=planned_runs[key],
+                loads=tuple(row for row in rows if row),
             )
+            built.append(_attested(cell, own, same))
     return tuple(built)
+
+
+def _attested(cell: Cell, runs: Sequence[Run], same: Mapping[CellKey, str]) -> Cell:
+    """The cell with what its servers really ran, and what follows from it for its verdict and its rows."""
+    words, fingerprint = effective(runs)
+    update: JsonObject = {"effective": words[:MAX_CELL_MESSAGE] if words else None, "fingerprint": fingerprint}
+    original, differing = same.get((cell.variant, cell.target)), disagreement(runs)
+    if differing:
+        message = differing[:MAX_CELL_MESSAGE]
+        update |= {"verdict": Verdict.CONFIGURATION_MISMATCH, "message": message}
+    elif original:
+        message = f"same effective configuration as {original}: {words}"[:MAX_CELL_MESSAGE]
+        rows = tuple(same_configuration(row) for row in cell.loads)
+        update |= {"verdict": Verdict.DUPLICATE, "message": message, "same_as": original, "loads": rows}
+    return cell.model_copy(update=update)
 
 
 def _verdict(runs: Sequence[Run]) -> tuple[Verdict | None, str | None]:
@@ -111,7 +131,7 @@ def _target_summary(spec: QuantBenchmarkSpec, rows: Sequence[Cell]) -> str | Non
     compared = [
         (row.ratio, row.ratio_starts, cell.variant)
         for cell in rows
-        if cell.variant != CONTROL
+        if cell.variant != CONTROL and cell.verdict is not Verdict.DUPLICATE
         for row in cell.loads
         if row.load == load and row.ratio is not None
     ]

@@ -1,0 +1,80 @@
+"""Which cells of a study ran one and the same effective configuration, and which did not run one alone. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from quantbench.api.benchmark import CONTROL, QuantBenchmarkSpec
+from quantbench.api.names import Difference, Verdict
+from quantbench.api.status import LoadResult
+from quantbench.engine.attestation import in_words
+from quantbench.observe import Run
+
+CellKey = tuple[str, str]
+"""Variant and target."""
+MEASURED = frozenset({Verdict.MEASURED, Verdict.UNSTABLE})
+"""Verdicts of runs whose configuration speaks for their cell."""
+
+
+def attested_starts(runs: Iterable[Run]) -> dict[CellKey, dict[str, list[Run]]]:
+    """Per cell the measured runs by fingerprint; runs without one say nothing."""
+    found: dict[CellKey, dict[str, list[Run]]] = {}
+    for run in sorted(runs, key=lambda run: run.spec.block):
+        attestation, verdict = run.status.attestation, run.status.verdict
+        if attestation and attestation.fingerprint and verdict and verdict.name in MEASURED:
+            found.setdefault(run.cell, {}).setdefault(attestation.fingerprint, []).append(run)
+    return found
+
+
+def duplicates(spec: QuantBenchmarkSpec, runs: Iterable[Run]) -> Mapping[CellKey, str]:
+    """Cell → variant that ran the same configuration on the same target: the baseline, or one that stands before it.
+
+    The control is the baseline on purpose, so it is no duplicate. A cell whose starts differ from each other is none
+    either, nor one without a fingerprint: missing facts make nothing equal.
+    """
+    starts = attested_starts(runs)
+    order = [spec.baseline, *(variant.name for variant in spec.variants if variant.name != spec.baseline)]
+    found: dict[CellKey, str] = {}
+    for target in spec.targets:
+        first: dict[str, str] = {}
+        for variant in order:
+            marks = starts.get((variant, target.name), {})
+            if len(marks) != 1 or variant == CONTROL:
+                continue
+            original = first.setdefault(next(iter(marks)), variant)
+            if original != variant:
+                found[variant, target.name] = original
+    return found
+
+
+def disagreement(runs: Iterable[Run]) -> str | None:
+    """Why the starts of one cell must not be averaged, or None: they ran different configurations."""
+    for marks in attested_starts(runs).values():
+        if len(marks) > 1:
+            parts = [f"block {_blocks(of)}: {_words(of[0])}" for of in marks.values()]
+            return f"starts differ: {'; '.join(parts)}"
+    return None
+
+
+def _blocks(runs: Sequence[Run]) -> str:
+    return ", ".join(str(run.spec.block) for run in runs)
+
+
+def _words(run: Run) -> str:
+    return in_words(run.status.attestation) if run.status.attestation else ""
+
+
+def effective(runs: Iterable[Run]) -> tuple[str | None, str | None]:
+    """What the starts of one cell ran, in short, and its fingerprint; the last attested start speaks for all.
+
+    A run that ended otherwise than measured counts too, because a mismatch is to be seen. No fingerprint where the
+    measured starts differ.
+    """
+    listed = sorted(runs, key=lambda run: run.spec.block)
+    attested = [run.status.attestation for run in listed if run.status.attestation]
+    words = next((text for text in map(in_words, reversed(attested)) if text), None)
+    marks = [mark for of in attested_starts(listed).values() for mark in of]
+    return words, marks[0] if len(marks) == 1 else None
+
+
+def same_configuration(row: LoadResult) -> LoadResult:
+    """A row of a duplicate: its figures stay, its ratio is no comparison."""
+    return row.model_copy(update={"difference": Difference.SAME_CONFIGURATION})
