@@ -1,0 +1,134 @@
+"""Cells that ran one configuration, and cells that ran more than one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core_support.objects import ended, merged, pass_json, plan_of, run, study
+from quantbench.api.benchmark import QuantBenchmarkSpec
+from quantbench.api.names import Difference, Verdict
+from quantbench.api.status import Cell
+from quantbench.effective import disagreement, duplicates, effective
+from quantbench.observe import Run
+from quantbench.status import cells, summary
+
+VARIANTS = [
+    {"name": "awq", "method": "AWQ", "model": "/m/awq"},
+    {"name": "bf16", "method": "BF16"},
+    {"name": "awq-marlin", "method": "AWQ", "kernel": "Marlin", "model": "/m/awq"},
+]
+FINGERPRINTS = {"awq": "a" * 16, "bf16": "b" * 16, "awq-marlin": "a" * 16, "control": "b" * 16}
+TPS = {"awq": 1500.0, "bf16": 1000.0, "awq-marlin": 1600.0, "control": 1010.0}
+
+
+def spec_of(**changes: Any) -> QuantBenchmarkSpec:
+    base = {"variants": VARIANTS, "baseline": "bf16", "sampling": {"starts": 2, "repeats": 1, "control": True}}
+    return study(**merged(base, changes))
+
+
+def attested(fingerprint: str | None, kernel: str = "MarlinLinearKernel") -> dict[str, Any]:
+    return {
+        "attestation": {
+            "engineVersion": "0.24.0",
+            "quantization": "awq",
+            "linearKernels": [{"layer": "AutoAWQMarlinLinearMethod", "kernel": kernel}],
+            **({"fingerprint": fingerprint} if fingerprint else {}),
+        }
+    }
+
+
+def runs_of(spec: QuantBenchmarkSpec, **fingerprints: str | None) -> list[Run]:
+    """Every run of a study, measured; other fingerprints by ``variant`` or ``variant_block``."""
+    built = []
+    for place, planned in enumerate(plan_of(spec).runs):
+        key = planned.variant.replace("-", "_")
+        mark = FINGERPRINTS.get(planned.variant)
+        mark = fingerprints.get(f"{key}_{planned.block}", fingerprints.get(key, mark))
+        status = ended(passes=[pass_json(tps=TPS.get(planned.variant, 900.0))])
+        kernel = f"Kernel{mark[0]}" if mark else "Kernel"
+        built.append(run(spec, place, status=merged(status, attested(mark, kernel))))
+    return built
+
+
+def cell_of(spec: QuantBenchmarkSpec, runs: list[Run], variant: str) -> Cell:
+    return next(cell for cell in cells(spec, plan_of(spec).runs, runs) if cell.variant == variant)
+
+
+def test_the_later_variant_is_the_duplicate() -> None:
+    spec = spec_of()
+    runs = runs_of(spec)
+    assert duplicates(spec, runs) == {("awq-marlin", "h100"): "awq"}
+    duplicate, original = cell_of(spec, runs, "awq-marlin"), cell_of(spec, runs, "awq")
+    assert (duplicate.verdict, duplicate.same_as, duplicate.fingerprint) == (Verdict.DUPLICATE, "awq", "a" * 16)
+    assert duplicate.message == "same effective configuration as awq: awq, Kernela"
+    assert (original.verdict, original.same_as, original.effective) == (Verdict.MEASURED, None, "awq, Kernela")
+    (row,) = duplicate.loads
+    assert (row.total_tokens_per_second, row.difference) == (1600.0, Difference.SAME_CONFIGURATION)
+    assert all(row.difference is not Difference.SAME_CONFIGURATION for row in original.loads)
+
+
+def test_a_duplicate_is_no_answer() -> None:
+    spec = spec_of()
+    said = summary(spec, cells(spec, plan_of(spec).runs, runs_of(spec)))
+    assert said is not None
+    assert said.startswith("awq 1.50x bf16"), "the duplicate's 1.60x is the same configuration"
+
+
+def test_the_control_is_no_duplicate() -> None:
+    spec = spec_of()
+    runs = runs_of(spec)
+    control = cell_of(spec, runs, "control")
+    assert (control.verdict, control.same_as, control.fingerprint) == (Verdict.MEASURED, None, "b" * 16)
+
+
+def test_what_equals_the_baseline_is_the_duplicate_wherever_it_stands() -> None:
+    spec = spec_of()
+    assert duplicates(spec, runs_of(spec, awq="b" * 16, awq_marlin="c" * 16)) == {("awq", "h100"): "bf16"}
+
+
+def test_missing_facts_make_nothing_equal() -> None:
+    spec = spec_of()
+    runs = runs_of(spec, awq=None, awq_marlin=None)
+    assert duplicates(spec, runs) == {}
+    assert cell_of(spec, runs, "awq-marlin").verdict is Verdict.MEASURED
+    assert duplicates(spec, runs_of(spec, awq_1=None)) == {("awq-marlin", "h100"): "awq"}
+
+
+def test_targets_are_apart() -> None:
+    spec = spec_of(targets=[{"name": "h100"}, {"name": "l4"}])
+    runs = [r for r in runs_of(spec) if r.cell != ("awq", "l4")]
+    assert duplicates(spec, runs) == {("awq-marlin", "h100"): "awq"}
+
+
+def test_only_measured_runs_speak() -> None:
+    spec = spec_of()
+    runs = runs_of(spec)
+    status = merged(ended("ConfigurationMismatch"), attested("a" * 16))
+    ending = [
+        run(spec, place, status=status) if planned.variant == "awq-marlin" else runs[place]
+        for place, planned in enumerate(plan_of(spec).runs)
+    ]
+    assert duplicates(spec, ending) == {}
+    cell = cell_of(spec, ending, "awq-marlin")
+    assert (cell.verdict, cell.same_as, cell.fingerprint) == (Verdict.CONFIGURATION_MISMATCH, None, None)
+    assert cell.effective == "awq, MarlinLinearKernel", "what ran instead is to be seen"
+    unended = run(spec, 0, status=attested("a" * 16))
+    assert effective([unended]) == ("awq, MarlinLinearKernel", None)
+
+
+def test_starts_that_differ_have_no_mean() -> None:
+    spec = spec_of()
+    runs = runs_of(spec, awq_2="c" * 16)
+    own = [r for r in runs if r.spec.variant.name == "awq"]
+    assert disagreement(own) == "starts differ: block 1: awq, Kernela; block 2: awq, Kernelc"
+    cell = cell_of(spec, runs, "awq")
+    assert (cell.verdict, cell.loads, cell.fingerprint) == (Verdict.CONFIGURATION_MISMATCH, (), None)
+    assert cell.message == disagreement(own)
+    assert duplicates(spec, runs) == {}, "awq-marlin equals one start of it only"
+    assert disagreement([r for r in runs if r.spec.variant.name == "bf16"]) is None
+
+
+def test_a_baseline_whose_starts_differ_compares_with_nothing() -> None:
+    spec = spec_of()
+    rows = cells(spec, plan_of(spec).runs, runs_of(spec, bf16_2="c" * 16))
+    assert all(row.ratio is None for cell in rows for row in cell.loads)
