@@ -1,9 +1,10 @@
 """Which cells of a study ran one and the same effective configuration, and which did not run one alone. Pure."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from quantbench.api.benchmark import CONTROL, QuantBenchmarkSpec
-from quantbench.api.names import Difference, Verdict
+from quantbench.api.names import Difference, Method, Verdict
 from quantbench.api.status import LoadResult
 from quantbench.engine.attestation import in_words
 from quantbench.observe import Run
@@ -12,6 +13,9 @@ CellKey = tuple[str, str]
 """Variant and target."""
 MEASURED = frozenset({Verdict.MEASURED, Verdict.UNSTABLE})
 """Verdicts of runs whose configuration speaks for their cell."""
+
+AS_LARGE = 0.95
+"""Share of the unquantized weights from which on nothing can be quantized: eight bits leave some 55 %."""
 
 
 def attested_starts(runs: Iterable[Run]) -> dict[CellKey, dict[str, list[Run]]]:
@@ -60,6 +64,30 @@ def _blocks(runs: Sequence[Run]) -> str:
 
 def _words(run: Run) -> str:
     return in_words(run.status.attestation) if run.status.attestation else ""
+
+
+def unquantized(spec: QuantBenchmarkSpec, runs: Iterable[Run]) -> Mapping[CellKey, str]:
+    """Cell → why none of its layers can be quantized: no kernel in the log, and weights as large as the baseline's.
+
+    Versions before 0.14 do not print their layers, so that a run alone cannot tell: vLLM 0.11 to 0.31 leaves a GPTQ
+    checkpoint in a folder without readable weights unquantized (0.24 auto_gptq.py maybe_update_config).
+    """
+    weights: dict[str, float] = {}
+    suspects: list[tuple[CellKey, float]] = []
+    for run in runs:
+        found, verdict = run.status.attestation, run.status.verdict
+        if not (found and found.weights_gibibytes and verdict and verdict.name in MEASURED):
+            continue
+        if run.spec.variant.name == spec.baseline and run.spec.variant.method is Method.BF16:
+            weights[run.spec.target.name] = max(found.weights_gibibytes, weights.get(run.spec.target.name, 0.0))
+        silent = found.quantized_layers is None and not found.linear_kernels
+        if silent and run.spec.variant.method not in (Method.BF16, Method.CUSTOM):
+            suspects.append((run.cell, found.weights_gibibytes))
+    return {
+        cell: f"no kernel in the log and {own:g} GiB of weights, {weights[cell[1]]:g} GiB in {spec.baseline}"
+        for cell, own in suspects
+        if own >= AS_LARGE * weights.get(cell[1], math.inf)
+    }
 
 
 def effective(runs: Iterable[Run]) -> tuple[str | None, str | None]:

@@ -1,7 +1,7 @@
 """The one builder of a QuantBenchmark's status from its plan and its runs. Pure."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from quantbench import times
@@ -9,7 +9,7 @@ from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import CONTROL, QuantBenchmarkSpec
 from quantbench.api.names import Verdict
 from quantbench.api.status import MAX_CELL_MESSAGE, Cell
-from quantbench.effective import CellKey, disagreement, duplicates, effective, same_configuration
+from quantbench.effective import disagreement, duplicates, effective, same_configuration, unquantized
 from quantbench.observe import Run
 from quantbench.plan import Plan, PlannedRun, measured_variants
 from quantbench.statistics import Start, load_result
@@ -63,7 +63,8 @@ def cells(spec: QuantBenchmarkSpec, planned: Sequence[PlannedRun], runs: Sequenc
     of_cell: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         of_cell.setdefault(run.cell, []).append(run)
-    planned_runs, same = Counter(run.cell for run in planned), duplicates(spec, runs)
+    planned_runs = Counter(run.cell for run in planned)
+    same, unlike = duplicates(spec, runs), unquantized(spec, runs)
     built = []
     for target in spec.targets:
         baseline = comparable_starts(of_cell.get((spec.baseline, target.name), ()))
@@ -83,18 +84,25 @@ def cells(spec: QuantBenchmarkSpec, planned: Sequence[PlannedRun], runs: Sequenc
                 planned=planned_runs[key],
                 loads=tuple(row for row in rows if row),
             )
-            built.append(_attested(cell, own, same))
+            built.append(_attested(cell, own, same.get(key), unlike.get(key)))
     return tuple(built)
 
 
-def _attested(cell: Cell, runs: Sequence[Run], same: Mapping[CellKey, str]) -> Cell:
-    """The cell with what its servers really ran, and what follows from it for its verdict and its rows."""
+def _attested(cell: Cell, runs: Sequence[Run], original: str | None, unlike: str | None) -> Cell:
+    """The cell with what its servers really ran, and what follows from it for its verdict and its rows.
+
+    Args:
+        cell: by its runs alone.
+        runs: its runs.
+        original: variant that ran the same configuration.
+        unlike: why nothing of it can be quantized.
+    """
     words, fingerprint = effective(runs)
     update: JsonObject = {"effective": words[:MAX_CELL_MESSAGE] if words else None, "fingerprint": fingerprint}
-    original, differing = same.get((cell.variant, cell.target)), disagreement(runs)
-    if differing:
-        message = differing[:MAX_CELL_MESSAGE]
-        update |= {"verdict": Verdict.CONFIGURATION_MISMATCH, "message": message}
+    differing = disagreement(runs)
+    if differing or unlike:
+        verdict = Verdict.CONFIGURATION_MISMATCH if differing else Verdict.NOT_QUANTIZED
+        update |= {"verdict": verdict, "message": str(differing or unlike)[:MAX_CELL_MESSAGE], "loads": ()}
     elif original:
         message = f"same effective configuration as {original}: {words}"[:MAX_CELL_MESSAGE]
         rows = tuple(same_configuration(row) for row in cell.loads)

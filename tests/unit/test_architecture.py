@@ -136,7 +136,8 @@ def test_a_clock_would_be_noticed(source: str) -> None:
 
 def test_nothing_of_the_core_is_missing_from_the_contract() -> None:
     assert set(PURE) == {
-        "api", "audit", "decide", "engine", "observe", "plan", "resources", "results", "stages", "statistics", "status", "times",
+        "api", "audit", "decide", "effective", "engine", "observe", "plan", "resources", "results", "stages", "statistics",
+        "status", "times",
     }  # fmt: skip
 
 

@@ -132,3 +132,31 @@ def test_a_baseline_whose_starts_differ_compares_with_nothing() -> None:
     spec = spec_of()
     rows = cells(spec, plan_of(spec).runs, runs_of(spec, bf16_2="c" * 16))
     assert all(row.ratio is None for cell in rows for row in cell.loads)
+
+
+def with_weights(spec: QuantBenchmarkSpec, variant: str, baseline: float | None = 15.27, **attestation: Any) -> Cell:
+    """A cell beside a baseline whose weights are known; ``attestation`` is what its servers say."""
+    runs = []
+    for place, planned in enumerate(plan_of(spec).runs):
+        said = {"engineVersion": "0.12.0", "quantization": "gptq_marlin", **attestation}
+        if planned.variant == "bf16":
+            said = {"engineVersion": "0.12.0", "quantization": "None", "weightsGibibytes": baseline}
+        status = merged(ended(), {"attestation": {key: value for key, value in said.items() if value is not None}})
+        runs.append(run(spec, place, status=status))
+    return cell_of(spec, runs, variant)
+
+
+def test_weights_as_large_as_the_baselines_are_not_quantized() -> None:
+    spec = spec_of()
+    cell = with_weights(spec, "awq", weightsGibibytes=15.3)
+    assert (cell.verdict, cell.loads) == (Verdict.NOT_QUANTIZED, ())
+    assert cell.message == "no kernel in the log and 15.3 GiB of weights, 15.27 GiB in bf16"
+    assert with_weights(spec, "bf16", weightsGibibytes=15.3).verdict is Verdict.MEASURED
+    for evidence in (
+        {"weightsGibibytes": 8.8},
+        {"weightsGibibytes": None},
+        {"weightsGibibytes": 15.3, "quantizedLayers": 144},
+        {"weightsGibibytes": 15.3, "linearKernels": [{"layer": "l", "kernel": "k"}]},
+        {"weightsGibibytes": 15.3, "baseline": None},
+    ):
+        assert with_weights(spec, "awq", **evidence).verdict is Verdict.MEASURED, evidence
