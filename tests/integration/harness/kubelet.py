@@ -124,9 +124,9 @@ class PodLife:
 
     @property
     def run_spec(self) -> JsonObject:
-        """The specification of the run that the pod belongs to."""
+        """The specification of the run that the pod belongs to, which may be gone already."""
         name = self.raw["metadata"]["labels"]["quantbench.dev/run"]
-        runs = self.kubelet.world.now(self.namespace, "QuantBenchmarkRun")
+        runs = (seen.raw for seen in self.kubelet.world.ever(self.namespace, "QuantBenchmarkRun"))
         found: JsonObject = next(run["spec"] for run in runs if run["metadata"]["name"] == name)
         return found
 
