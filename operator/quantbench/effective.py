@@ -93,10 +93,10 @@ def unquantized(spec: QuantBenchmarkSpec, runs: Iterable[Run]) -> Mapping[CellKe
 def effective(runs: Iterable[Run]) -> tuple[str | None, str | None]:
     """What the starts of one cell ran, in short, and its fingerprint; the last attested start speaks for all.
 
-    A run that ended otherwise than measured counts too, because a mismatch is to be seen. No fingerprint where the
-    measured starts differ.
+    A run that ended otherwise than measured counts too, because a mismatch is to be seen; one under way does not, which
+    would cost a write of the study's status. No fingerprint where the measured starts differ.
     """
-    listed = sorted(runs, key=lambda run: run.spec.block)
+    listed = sorted((run for run in runs if run.status.verdict), key=lambda run: run.spec.block)
     attested = [run.status.attestation for run in listed if run.status.attestation]
     words = next((text for text in map(in_words, reversed(attested)) if text), None)
     marks = [mark for of in attested_starts(listed).values() for mark in of]
