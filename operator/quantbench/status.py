@@ -17,6 +17,9 @@ from quantbench.statistics import Start, load_result
 COUNTED = frozenset({Verdict.MEASURED, Verdict.UNSTABLE})
 """Verdicts whose valid passes count. Any other verdict keeps its passes in the run, out of the figures."""
 
+EFFECTIVE_CHARACTERS = 24_000
+"""Of ``Cell.effective`` in all cells: the largest study has 400, and its status must stay below 256 KiB."""
+
 
 @dataclass(frozen=True)
 class Costs:
@@ -84,11 +87,12 @@ def cells(spec: QuantBenchmarkSpec, planned: Sequence[PlannedRun], runs: Sequenc
                 planned=planned_runs[key],
                 loads=tuple(row for row in rows if row),
             )
-            built.append(_attested(cell, own, same.get(key), unlike.get(key)))
+            room = EFFECTIVE_CHARACTERS // (len(spec.targets) * len(measured_variants(spec)))
+            built.append(_attested(cell, own, same.get(key), unlike.get(key), min(room, MAX_CELL_MESSAGE)))
     return tuple(built)
 
 
-def _attested(cell: Cell, runs: Sequence[Run], original: str | None, unlike: str | None) -> Cell:
+def _attested(cell: Cell, runs: Sequence[Run], original: str | None, unlike: str | None, room: int) -> Cell:
     """The cell with what its servers really ran, and what follows from it for its verdict and its rows.
 
     Args:
@@ -96,15 +100,17 @@ def _attested(cell: Cell, runs: Sequence[Run], original: str | None, unlike: str
         runs: its runs.
         original: variant that ran the same configuration.
         unlike: why nothing of it can be quantized.
+        room: characters for what they ran; a duplicate needs none, because its original says it.
     """
     words, fingerprint = effective(runs)
-    update: JsonObject = {"effective": words[:MAX_CELL_MESSAGE] if words else None, "fingerprint": fingerprint}
+    shown = words[:room] if words and not original else None
+    update: JsonObject = {"effective": shown, "fingerprint": fingerprint}
     differing = disagreement(runs)
     if differing or unlike:
         verdict = Verdict.CONFIGURATION_MISMATCH if differing else Verdict.NOT_QUANTIZED
         update |= {"verdict": verdict, "message": str(differing or unlike)[:MAX_CELL_MESSAGE], "loads": ()}
     elif original:
-        message = f"same effective configuration as {original}: {words}"[:MAX_CELL_MESSAGE]
+        message = f"same effective configuration as {original}"
         rows = tuple(same_configuration(row) for row in cell.loads)
         update |= {"verdict": Verdict.DUPLICATE, "message": message, "same_as": original, "loads": rows}
     return cell.model_copy(update=update)

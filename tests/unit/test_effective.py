@@ -60,7 +60,7 @@ def test_the_later_variant_is_the_duplicate() -> None:
     assert duplicates(spec, runs) == {("awq-marlin", "h100"): "awq"}
     duplicate, original = cell_of(spec, runs, "awq-marlin"), cell_of(spec, runs, "awq")
     assert (duplicate.verdict, duplicate.same_as, duplicate.fingerprint) == (Verdict.DUPLICATE, "awq", "a" * 16)
-    assert duplicate.message == "same effective configuration as awq: awq, Kernela"
+    assert duplicate.message == "same effective configuration as awq"
     assert (original.verdict, original.same_as, original.effective) == (Verdict.MEASURED, None, "awq, Kernela")
     (row,) = duplicate.loads
     assert (row.total_tokens_per_second, row.difference) == (1600.0, Difference.SAME_CONFIGURATION)
