@@ -69,8 +69,8 @@ def wanted_logs(run: Run, children: Children, now: datetime) -> Wanted:
     load_ended = load is not None and load.ended
     needs_server = server.ended or load_ended or _start_overdue(run, server, now)
     was_ready = bool(server.ready_at or run.status.times.ready)
-    attest = run.status.attestation is None and (was_ready or load_ended)
-    return Wanted(load_started, needs_server and not was_ready, needs_server and was_ready, attest)
+    unread = run.status.attestation is None and (was_ready or load_ended)
+    return Wanted(load_started, needs_server and not was_ready, needs_server and was_ready, unread)
 
 
 def decide_run(run: Run, children: Children, evidence: Evidence, runner: RunnerImage, now: datetime) -> Decision:
