@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from quantbench.api.benchmark import CONTROL, QuantBenchmarkSpec
+from quantbench.api.benchmark import QuantBenchmarkSpec
 from quantbench.api.names import Difference, Method, Verdict
 from quantbench.api.status import LoadResult
 from quantbench.engine.attestation import in_words
@@ -41,7 +41,7 @@ def duplicates(spec: QuantBenchmarkSpec, runs: Iterable[Run]) -> Mapping[CellKey
         first: dict[str, str] = {}
         for variant in order:
             marks = starts.get((variant, target.name), {})
-            if len(marks) != 1 or variant == CONTROL:
+            if len(marks) != 1:
                 continue
             original = first.setdefault(next(iter(marks)), variant)
             if original != variant:
