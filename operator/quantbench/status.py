@@ -1,18 +1,23 @@
 """The one builder of a QuantBenchmark's status from its plan and its runs. Pure."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
-from quantbench import times
+from quantbench import regimes, times
+from quantbench.answer import is_duplicate, of_target, summary
 from quantbench.api.base import JsonObject
-from quantbench.api.benchmark import CONTROL, QuantBenchmarkSpec
+from quantbench.api.benchmark import CONTROL, Load, QuantBenchmarkSpec
 from quantbench.api.names import Verdict
-from quantbench.api.status import MAX_CELL_MESSAGE, Cell
+from quantbench.api.run import Pass
+from quantbench.api.status import MAX_CELL_MESSAGE, MAX_CROSSOVERS, Cell, Crossover
 from quantbench.effective import disagreement, duplicates, effective, same_configuration, unquantized
+from quantbench.findings import findings
 from quantbench.observe import Run
 from quantbench.plan import Plan, PlannedRun, measured_variants
-from quantbench.statistics import Start, load_result
+from quantbench.statistics import Start, geometric_mean, load_result, mean
 
 COUNTED = frozenset({Verdict.MEASURED, Verdict.UNSTABLE})
 """Verdicts whose valid passes count. Any other verdict keeps its passes in the run, out of the figures."""
@@ -100,11 +105,12 @@ def _attested(cell: Cell, runs: Sequence[Run], original: str | None, unlike: str
         runs: its runs.
         original: variant that ran the same configuration.
         unlike: why nothing of it can be quantized.
-        room: characters for what they ran; a duplicate needs none, because its original says it.
+        room: characters for what they ran; in a study that leaves little, a duplicate's is said at its original only.
     """
     words, fingerprint = effective(runs)
-    shown = words[:room] if words and not original else None
-    update: JsonObject = {"effective": shown, "fingerprint": fingerprint}
+    if original and room < MAX_CELL_MESSAGE:
+        words = fingerprint = None
+    update: JsonObject = {"effective": words[:room] if words else None, "fingerprint": fingerprint}
     differing = disagreement(runs)
     if differing or unlike:
         verdict = Verdict.CONFIGURATION_MISMATCH if differing else Verdict.NOT_QUANTIZED
@@ -130,30 +136,67 @@ def _verdict(runs: Sequence[Run]) -> tuple[Verdict | None, str | None]:
     return last.name, last.message
 
 
-def summary(spec: QuantBenchmarkSpec, rows: Sequence[Cell]) -> str | None:
-    """The answer so far in one sentence, or None while there is none."""
-    sentences = []
+def with_regimes(spec: QuantBenchmarkSpec, rows: Sequence[Cell], runs: Sequence[Run]) -> tuple[Cell, ...]:
+    """The same cells, with what is known of saturation in each row."""
+    passes: dict[tuple[str, str, str], list[Pass]] = {}
+    for run in runs:
+        for start in starts_of([run]):
+            for measured in start.passes:
+                passes.setdefault((*run.cell, measured.load), []).append(measured)
+    built = []
+    for cell in rows:
+        key = (cell.variant, cell.target)
+        under = {row.load: regimes.pressure(row, passes.get((*key, row.load), ())) for row in cell.loads}
+        full = regimes.saturated(spec, under)
+        loads = tuple(row.model_copy(update={"saturated": full[row.load]}) for row in cell.loads)
+        built.append(cell.model_copy(update={"loads": loads}))
+    return tuple(built)
+
+
+def all_crossovers(spec: QuantBenchmarkSpec, rows: Sequence[Cell], runs: Sequence[Run]) -> tuple[Crossover, ...]:
+    """Where variants overtake each other, on every target; duplicates and the control take no part."""
+    along = regimes.series(spec)
+    if not along:
+        return ()
+    found: list[tuple[Crossover, ...]] = []
     for target in spec.targets:
-        sentence = _target_summary(spec, [cell for cell in rows if cell.target == target.name])
-        if sentence:
-            sentences.append(f"{target.name}: {sentence}" if len(spec.targets) > 1 else sentence)
-    return "; ".join(sentences)[:512] or None
+        measured = [cell for cell in of_target(rows, target.name) if cell.loads and cell.variant != CONTROL]
+        others = [cell.variant for cell in measured if cell.variant != spec.baseline and not is_duplicate(cell)]
+        if any(cell.variant == spec.baseline for cell in measured):
+            contrasts = _contrasts(spec, [run for run in runs if run.spec.target.name == target.name])
+            found.append(regimes.crossovers(target.name, along, [spec.baseline, *others], contrasts))
+    # The most useful ones of every target before the others of any.
+    in_turn = [crossover for ranked in zip_longest(*found) for crossover in ranked if crossover]
+    return tuple(in_turn[:MAX_CROSSOVERS])
 
 
-def _target_summary(spec: QuantBenchmarkSpec, rows: Sequence[Cell]) -> str | None:
-    load = spec.loads[0].name
-    compared = [
-        (row.ratio, row.ratio_starts, cell.variant)
-        for cell in rows
-        if cell.variant != CONTROL and cell.verdict is not Verdict.DUPLICATE
-        for row in cell.loads
-        if row.load == load and row.ratio is not None
-    ]
-    if not compared:
-        return None
-    ratio, starts, variant = max(compared)
-    sample = "one run each, no verdict" if starts == 1 else f"{starts} starts each"
-    return f"{variant} {ratio:.2f}x {spec.baseline} at {load} ({sample})"
+def _contrasts(spec: QuantBenchmarkSpec, runs: Sequence[Run]) -> regimes.Contrasts:
+    """Contrasts of speed between the variants of one target, within blocks."""
+    of_variant: dict[str, list[Run]] = {}
+    for run in runs:
+        of_variant.setdefault(run.spec.variant.name, []).append(run)
+    speeds: dict[tuple[str, str], dict[int, float]] = {}
+    for variant, own in of_variant.items():
+        for start in starts_of(own):
+            for load in spec.loads:
+                speed = _speed(load, start.of(load.name))
+                if speed:
+                    speeds.setdefault((variant, load.name), {})[start.block] = speed
+
+    def contrast(variant: str, other: str, load: str) -> regimes.Contrast | None:
+        one, against = speeds.get((variant, load), {}), speeds.get((other, load), {})
+        ratios = [one[block] / against[block] for block in sorted(one.keys() & against.keys())]
+        return regimes.Contrast(geometric_mean(ratios)) if ratios else None
+
+    return contrast
+
+
+def _speed(load: Load, passes: Sequence[Pass]) -> float | None:
+    """Throughput of one start; under a fixed request rate, which sets the throughput itself, the inverse of TPOT."""
+    if math.isinf(float(load.request_rate)):
+        return mean(measured.total_tokens_per_second for measured in passes) if passes else None
+    known = [measured.tpot_milliseconds.mean for measured in passes if measured.tpot_milliseconds.mean]
+    return 1 / mean(known) if known else None
 
 
 def progress(planned: Sequence[PlannedRun], runs: Sequence[Run]) -> str:
@@ -163,10 +206,13 @@ def progress(planned: Sequence[PlannedRun], runs: Sequence[Run]) -> str:
 
 def plan_fields(plan: Plan, planned: Sequence[PlannedRun], runs: Sequence[Run], spec: QuantBenchmarkSpec) -> JsonObject:
     """The parts of the status that follow from plan and runs alone."""
-    rows = cells(spec, planned, runs)
+    rows = with_regimes(spec, cells(spec, planned, runs), runs)
+    found = all_crossovers(spec, rows, runs)
     return {
         "plan_hash": plan.hash,
         "progress": progress(planned, runs),
-        "summary": summary(spec, rows),
+        "summary": summary(spec, rows, found),
         "cells": rows,
+        "findings": findings(spec, rows, runs, found),
+        "crossovers": found,
     }

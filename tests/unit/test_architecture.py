@@ -136,9 +136,23 @@ def test_a_clock_would_be_noticed(source: str) -> None:
 
 def test_nothing_of_the_core_is_missing_from_the_contract() -> None:
     assert set(PURE) == {
-        "api", "audit", "decide", "effective", "engine", "observe", "plan", "resources", "results", "stages", "statistics",
-        "status", "times",
-    }  # fmt: skip
+        "answer",
+        "api",
+        "audit",
+        "decide",
+        "effective",
+        "engine",
+        "findings",
+        "observe",
+        "plan",
+        "regimes",
+        "resources",
+        "results",
+        "stages",
+        "statistics",
+        "status",
+        "times",
+    }
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))

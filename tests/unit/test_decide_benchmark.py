@@ -345,7 +345,7 @@ def test_one_start_is_no_verdict() -> None:
     spec = several("a", "b", sampling={"starts": 1})
     decision = decide(spec, all_runs(spec))
     assert comparable(decision) == ("False", "SingleStart")
-    assert next_status(decision).summary == "b 1.00x a at saturated (one run each, no verdict)"
+    assert next_status(decision).summary == "one run each, no verdict: b is 1.00× a at saturated"
 
 
 def test_nothing_to_compare_with() -> None:
@@ -367,7 +367,7 @@ def test_the_summary_names_the_fastest() -> None:
     fast = ended(passes=[pass_json(tps=1500.0)])
     slow = ended(passes=[pass_json(tps=500.0)])
     decision = decide(spec, all_runs(spec, b=fast, c=slow))
-    assert next_status(decision).summary == "b 1.50x a at saturated (2 starts each)"
+    assert next_status(decision).summary == "undecided so far: b is 1.50× a at saturated (2 starts)"
 
 
 # --- the status ------------------------------------------------------------------------------------------------

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 import pytest
 
 from core_support.objects import NOW, UID, at, ended, later, merged, pass_json, plan_of, run, several, study
 from quantbench import times
 from quantbench.api.benchmark import MAX_ROWS, QuantBenchmarkSpec
-from quantbench.api.names import Verdict
+from quantbench.api.names import FindingKind, Verdict
 from quantbench.api.run import Attestation, LayerKernel, Outcome, Pass, QuantBenchmarkRunStatus, ServerPod, StageTimes
 from quantbench.api.status import QuantBenchmarkStatus
 from quantbench.decide.benchmark import decide_benchmark
 from quantbench.observe import Benchmark, Run
 from quantbench.plan import Plan, run_spec
-from quantbench.status import gpu_hours, starts_of
+from quantbench.status import all_crossovers, gpu_hours, plan_fields, starts_of
 
 KIB = 1024
 LIMIT = 256 * KIB
@@ -147,3 +148,93 @@ def test_the_status_of_a_run_with_the_most_passes() -> None:
     assert len(status.passes) == 400
     # etcd takes 1.5 MiB; a run keeps the passes of at most two full attempts.
     assert len(json.dumps(status.to_json())) < 400 * KIB
+
+
+# --- regimes and findings --------------------------------------------------------------------------------------
+
+
+def swept(speeds: dict[str, tuple[float, ...]], starts: int = 2, **server: float) -> dict[str, Any]:
+    """The status fields of a study whose variants were this fast under loads c8, c16 and c32 [tokens/s]."""
+    concurrencies = (8, 16, 32)
+    loads = [{"name": f"c{c}", "maxConcurrency": c, "numPrompts": 10 * c} for c in concurrencies]
+    spec = several(*speeds, loads=loads, sampling={"starts": starts})
+    plan = plan_of(spec)
+    runs = [
+        run(
+            spec,
+            place,
+            status=ended(
+                passes=[
+                    pass_json(f"c{c}", tps=tps, server=server)
+                    for c, tps in zip(concurrencies, speeds[planned.variant], strict=True)
+                ]
+            ),
+        )
+        for place, planned in enumerate(plan.runs)
+    ]
+    return plan_fields(plan, plan.runs, runs, spec)
+
+
+def test_crossovers_and_saturation_come_from_the_runs() -> None:
+    # int4 leads up to c16 by 20 %, fp8 at c32: equal in the middle, on the logarithmic scale.
+    speeds = {"bf16": (100.0, 200.0, 400.0), "int4": (240.0, 480.0, 490.0), "fp8": (200.0, 400.0, 588.0)}
+    fields = swept(speeds)
+    crossover = next(one for one in fields["crossovers"] if one.other == "int4")
+    assert (crossover.variant, crossover.target) == ("fp8", "h100")
+    assert crossover.at == pytest.approx(16 * 2**0.5, rel=1e-3)
+    rows = {(cell.variant, row.load): row.saturated for cell in fields["cells"] for row in cell.loads}
+    assert [rows["int4", f"c{c}"] for c in (8, 16, 32)] == [False, True, True]
+    assert [rows["bf16", f"c{c}"] for c in (8, 16, 32)] == [False, False, None]
+    kinds = [finding.kind for finding in fields["findings"]]
+    assert kinds.count(FindingKind.CROSSOVER) == 1
+    assert kinds.count(FindingKind.SATURATED) == 2
+    assert "int4 is the faster one up to about 23 requests in flight" in str(fields["findings"])
+
+
+def test_the_servers_own_queue_says_that_it_is_full() -> None:
+    fields = swept({"bf16": (100.0, 200.0, 400.0)}, meanQueueMilliseconds=45.0, peakRequestsWaiting=9)
+    assert [row.saturated for row in fields["cells"][0].loads] == [True, True, True]
+
+
+def test_duplicates_and_the_control_never_cross() -> None:
+    speeds = {"bf16": (100.0, 200.0, 400.0), "int4": (240.0, 480.0, 490.0), "fp8": (200.0, 400.0, 588.0)}
+    fields = swept(speeds)
+    spec = several(*speeds, loads=[{"name": f"c{c}", "maxConcurrency": c} for c in (8, 16, 32)])
+    runs = [
+        run(
+            spec,
+            place,
+            status=ended(
+                passes=[pass_json(f"c{c}", tps=tps) for c, tps in zip((8, 16, 32), speeds[p.variant], strict=True)]
+            ),
+        )
+        for place, p in enumerate(plan_of(spec).runs)
+    ]
+    assert all_crossovers(spec, fields["cells"], runs)
+    same = tuple(
+        cell.model_copy(update={"same_as": "bf16" if cell.variant == "int4" else None}) for cell in fields["cells"]
+    )
+    assert all_crossovers(spec, same, runs) == ()
+
+
+def test_along_rates_the_time_per_token_decides() -> None:
+    rates, tpots = (2, 8), {"bf16": (10.0, 20.0), "fp8": (12.5, 16.0)}
+    spec = several(*tpots, loads=[{"name": f"r{rate}", "requestRate": rate} for rate in rates])
+    plan = plan_of(spec)
+    runs = [
+        run(
+            spec,
+            place,
+            status=ended(
+                passes=[
+                    pass_json(f"r{rate}", tps=rate * 100.0, tpotMilliseconds={"mean": tpot})
+                    for rate, tpot in zip(rates, tpots[planned.variant], strict=True)
+                ]
+            ),
+        )
+        for place, planned in enumerate(plan.runs)
+    ]
+    (crossover,) = plan_fields(plan, plan.runs, runs, spec)["crossovers"]
+    assert (crossover.variant, crossover.other, crossover.axis) == ("fp8", "bf16", "requestRate")
+    # 0.8 at rate 2 and 1.25 at rate 8: equal in the middle.
+    assert crossover.at == pytest.approx(4.0)

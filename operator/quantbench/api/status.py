@@ -53,7 +53,10 @@ class LoadResult(Model):
     )
     saturated: bool | None = Field(
         default=None,
-        description="Whether the server was at its limit, so that TTFT is the length of a queue; absent: not known.",
+        description=(
+            "Whether the server was at its limit (requests queued, or more load brought no more throughput), so that"
+            " TTFT is no latency to plan with; absent: not known."
+        ),
     )
     ratio: Number | None = Field(
         default=None,
@@ -118,7 +121,12 @@ class Crossover(Model):
     axis: Axis = Field(description="What the loads differ in.")
     variant: str = name_field("Variant that is the faster one above.")
     other: str = name_field("Variant that is the faster one below.")
-    at: Number = Field(description="Where their throughputs are equal, interpolated between the loads around it.")
+    at: Number = Field(
+        description=(
+            "Where they are equally fast (in throughput; along request rates in TPOT), interpolated between the loads"
+            " around it. Beyond maxNumSeqs no more requests are in flight."
+        )
+    )
     low: Number | None = Field(default=None, description="Lower end of its 95 % interval; absent with too few starts.")
     high: Number | None = Field(default=None, description="Upper end of its 95 % interval; absent likewise.")
 

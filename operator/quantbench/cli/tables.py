@@ -8,12 +8,17 @@ from rich.table import Table
 from rich.text import Text
 
 from quantbench.api.conditions import ConditionType
-from quantbench.api.names import Verdict
-from quantbench.api.status import Cell, LoadResult
+from quantbench.api.names import FindingKind, Verdict
+from quantbench.api.status import Cell, Finding, LoadResult
 from quantbench.cli.read import Study
 from quantbench.observe import Run
 from quantbench.stages import gaps as stage_gaps
 from quantbench.stages import usage as run_usage
+
+WARNINGS = frozenset(
+    {FindingKind.MISMATCH, FindingKind.DEGRADED, FindingKind.FAILED, FindingKind.EXCLUDED, FindingKind.DUPLICATE}
+)
+"""Findings that are shown with their evidence: log lines, hints, runs."""
 
 
 def _number(value: float | None, digits: int = 1) -> str:
@@ -59,7 +64,7 @@ def progress_lines(study: Study) -> list[str]:
 
 
 def results(study: Study) -> Group:
-    """The answer: one row per variant, target and load, and what ended otherwise."""
+    """The answer: one row per variant, target and load, and below it what the data say."""
     status, spec = study.benchmark.status, study.benchmark.spec
     table = Table(header_style="bold")
     table.add_column("VARIANT")
@@ -71,7 +76,7 @@ def results(study: Study) -> Group:
     for cell in status.cells:
         for row in cell.loads:
             table.add_row(*_cells(cell, row, len(spec.targets) > 1, spec.baseline))
-    notes = [_note(study, cell) for cell in status.cells if cell.verdict not in (None, Verdict.MEASURED)]
+    notes = [_finding(found) for found in status.findings]
     lines = [Text(status.summary or "")] if status.summary else []
     refused = study.condition(ConditionType.ACCEPTED)
     if study.refused:
@@ -89,24 +94,20 @@ def _cells(cell: Cell, row: LoadResult, many_targets: bool, baseline: str) -> li
         row.load,
         _number(row.total_tokens_per_second),
         _number(row.output_tokens_per_second),
-        _number(row.mean_ttft_milliseconds),
+        _number(row.mean_ttft_milliseconds) + (" (at limit)" if row.saturated else ""),
         _number(row.mean_tpot_milliseconds, 2),
         ratio,
         str(row.starts),
     ]
 
 
-def _note(study: Study, cell: Cell) -> Text:
-    outcomes = [
-        run.status.verdict
-        for run in study.runs
-        if (run.spec.variant.name, run.spec.target.name) == (cell.variant, cell.target) and run.status.verdict
-    ]
-    line = next((outcome.log_line for outcome in outcomes if outcome.log_line), None)
-    hint = next((outcome.hint for outcome in outcomes if outcome.hint), None)
-    text = Text(f"{cell.variant} on {cell.target}: {cell.verdict}: {line or cell.message}", style="yellow")
-    if hint:
-        text.append(f"\n  {hint}", style="dim")
+def _finding(found: Finding) -> Text:
+    """One line, and below it what has to be read in full to mend something."""
+    warns = found.kind in WARNINGS
+    text = Text(f"• {found.message}", style="yellow" if warns else "")
+    if warns:
+        for line in found.evidence:
+            text.append(f"\n  {line}", style="dim")
     return text
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from quantbench import times
+from quantbench.answer import is_duplicate, standing
 from quantbench.api.benchmark import CONTROL
 from quantbench.api.conditions import ConditionType, Reason
 from quantbench.api.names import Verdict
@@ -202,13 +203,15 @@ class _Study:
             if ended:
                 return "False", Reason.BASELINE_MISSING, f"baseline {self.spec.baseline} has no valid result"
             return "Unknown", Reason.RUNNING, f"baseline {self.spec.baseline} is not measured yet"
-        others = (cell for cell in cells if cell.variant != CONTROL)
+        others = (cell for cell in cells if cell.variant != CONTROL and not is_duplicate(cell))
         starts = [row.ratio_starts for cell in others for row in cell.loads if row.ratio is not None]
         if not starts:
             return "Unknown", Reason.NOTHING_TO_COMPARE, "no other variant is measured yet"
         if max(starts) == 1:
             return "False", Reason.SINGLE_START, "one run each: ratios are shown, but say nothing of better or worse"
-        return "True", Reason.BASELINE_MEASURED, f"ratios rest on {min(starts)} to {max(starts)} starts"
+        rest = f"{max(starts)}" if min(starts) == max(starts) else f"{min(starts)} to {max(starts)}"
+        said = standing(self.spec, cells)
+        return "True", Reason.BASELINE_MEASURED, f"ratios rest on {rest} starts" + (f"; {said}" if said else "")
 
 
 def _stage(run: Run) -> str:
