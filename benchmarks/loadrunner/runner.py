@@ -124,6 +124,7 @@ class _Session:
         if failure is not None:
             raise RunnerError(SERVER_NOT_READY, f"{server.base_url} is not healthy after {timeout:g} s: {failure}")
         self._output.event("ready", time.time(), seconds=time.monotonic() - started)
+        self._output.event("server", time.time(), **server.describe())
 
     def _warm_up(self, load: Load, runner: PassRunner, server: Server) -> None:
         if load.warmup_prompts == 0:

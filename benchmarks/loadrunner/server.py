@@ -6,6 +6,7 @@ adds ``_total`` to counters; values are summed over all labels (model, engine).
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import time
@@ -45,6 +46,18 @@ _SUCCESS: Final = "vllm:request_success"
 _GAUGES: Final = ("vllm:num_requests_running", "vllm:num_requests_waiting")
 
 _SAMPLE = re.compile(r"(vllm:[a-zA-Z0-9_:]+)(?:\{(.*)\})?\s+(\S+)(?:\s+-?\d+)?\s*")
+_CACHE_CONFIG: Final = "vllm:cache_config_info"
+_CACHE_LABELS: Final = (
+    "block_size",
+    "cache_dtype",
+    "enable_prefix_caching",
+    "gpu_memory_utilization",
+    "kv_cache_max_concurrency",
+    "kv_cache_size_tokens",
+    "num_gpu_blocks",
+)
+_LONGEST_LABEL: Final = 64
+_LABEL = re.compile(r'([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*)"', re.ASCII)
 _REASON = re.compile(r'(?:^|[,{])\s*finished_reason="([^"]*)"')
 
 
@@ -96,6 +109,16 @@ def parse_metrics(text: str) -> Scrape:
             if reason is not None:
                 finished[reason.group(1)] = finished.get(reason.group(1), 0.0) + value
     return Scrape(sums, finished)
+
+
+def cache_config(text: str) -> dict[str, str] | None:
+    """The labels of ``vllm:cache_config_info`` that say what the KV cache is; None if the server has no such metric."""
+    for line in text.splitlines():
+        match = _SAMPLE.fullmatch(line) if line.startswith(_CACHE_CONFIG) else None
+        if match and match[1] == _CACHE_CONFIG:
+            labels = dict(_LABEL.findall(match[2] or ""))
+            return {name: labels[name][:_LONGEST_LABEL] for name in _CACHE_LABELS if name in labels}
+    return None
 
 
 def counter_deltas(before: Scrape | None, after: Scrape | None) -> dict[str, Any]:
@@ -180,12 +203,25 @@ class Server:
 
     def scrape(self) -> Scrape | None:
         """One reading of /metrics, None if it cannot be had."""
+        text = self._get("/metrics")
+        return None if text is None else parse_metrics(text)
+
+    def describe(self) -> dict[str, Any]:
+        """What the server says about itself, for the ``server`` event; null where it does not say."""
         try:
-            with self._opener.open(f"{self.base_url}/metrics", timeout=SCRAPE_TIMEOUT) as response:
+            version = json.loads(self._get("/version") or "null")["version"]
+        except (LookupError, RecursionError, TypeError, ValueError):
+            version = None
+        known = isinstance(version, str) and len(version) <= _LONGEST_LABEL
+        return {"version": version if known else None, "cacheConfig": cache_config(self._get("/metrics") or "")}
+
+    def _get(self, path: str) -> str | None:
+        try:
+            with self._opener.open(f"{self.base_url}{path}", timeout=SCRAPE_TIMEOUT) as response:
                 data: bytes = response.read(MAX_METRICS_BYTES)
         except (OSError, HTTPException, ValueError):
             return None
-        return parse_metrics(data.decode("utf-8", "replace"))
+        return data.decode("utf-8", "replace")
 
     def settled_scrape(self) -> Scrape | None:
         """A reading whose counters stand still and whose gauges say idle.

@@ -116,7 +116,7 @@ class Reconciler:
 
     async def evidence(self, run: Run, own: Children, wanted: Wanted) -> Evidence:
         """Read the logs that the decision needs, each bounded."""
-        load_log, server_log = LoadLog(), None
+        load_log, server_log, server_head = LoadLog(), None, None
         if wanted.load and own.load:
             text = await self.kube.log(run.namespace, own.load.name, load.CONTAINER, limit_bytes=MAX_LOG_BYTES)
             load_log = parse_log(text, truncated=len((text or "").encode()) >= MAX_LOG_BYTES)
@@ -125,7 +125,11 @@ class Reconciler:
             server_log = await self.kube.log(
                 run.namespace, own.server.name, server.CONTAINER, limit_bytes=SERVER_LOG_BYTES, tail_lines=tail
             )
-        return Evidence(load_log=load_log, server_log=server_log)
+        if own.server and wanted.attestation:
+            server_head = await self.kube.log(
+                run.namespace, own.server.name, server.CONTAINER, limit_bytes=SERVER_LOG_BYTES
+            )
+        return Evidence(load_log=load_log, server_log=server_log, server_head=server_head)
 
 
 def field_errors(error: SpecInvalid | ValidationError) -> list[FieldError]:

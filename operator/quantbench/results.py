@@ -8,6 +8,7 @@ or mixed with garbage must never look like a measurement.
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -38,6 +39,17 @@ class Event:
 
 
 @dataclass(frozen=True)
+class ServerFacts:
+    """What the server said about itself over HTTP: GET /version and the labels of ``vllm:cache_config_info``."""
+
+    version: str | None = None
+    kv_cache_dtype: str | None = None
+    """As vLLM's flag has it; ``auto`` is the model's own."""
+    prefix_caching: bool | None = None
+    kv_cache_tokens: int | None = None
+
+
+@dataclass(frozen=True)
 class LoadLog:
     """The marked lines of a load container's log, in order; ``readable`` is False where the log could not be had."""
 
@@ -50,6 +62,7 @@ class LoadLog:
     garbage: int = 0
     digest: str = ""
     truncated: bool = False
+    server: ServerFacts | None = None
 
     @property
     def ready(self) -> bool:
@@ -111,7 +124,30 @@ def parse_log(log: str | None, *, truncated: bool = False) -> LoadLog:
         garbage=found.garbage,
         digest=hashlib.sha256("\n".join(found.payloads).encode(errors="replace")).hexdigest(),
         truncated=truncated,
+        server=next((_server_facts(e) for e in by_kind.get("event", []) if e.get("name") == "server"), None),
     )
+
+
+def _server_facts(document: JsonObject) -> ServerFacts:
+    """The facts of a ``server`` event; what cannot be read is absent."""
+    labels = document.get("cacheConfig")
+    said = {str(k): v for k, v in labels.items() if isinstance(v, str)} if isinstance(labels, dict) else {}
+    version, dtype = document.get("version"), said.get("cache_dtype", "")
+    tokens = _natural(said.get("kv_cache_size_tokens"))
+    if tokens is None:
+        # Before 0.24 there are blocks only.
+        blocks, size = _natural(said.get("num_gpu_blocks")), _natural(said.get("block_size"))
+        tokens = min(blocks * size, 10**15) if blocks and size else None
+    return ServerFacts(
+        version=version if isinstance(version, str) and re.fullmatch(r"[\w.+-]{1,64}", version, re.ASCII) else None,
+        kv_cache_dtype=dtype if re.fullmatch(r"\w{1,32}", dtype, re.ASCII) else None,
+        prefix_caching={"true": True, "false": False}.get(said.get("enable_prefix_caching", "").lower()),
+        kv_cache_tokens=tokens,
+    )
+
+
+def _natural(text: str | None) -> int | None:
+    return int(text) if text and re.fullmatch(r"\d{1,12}", text, re.ASCII) else None
 
 
 def _event(document: JsonObject) -> Event | None:

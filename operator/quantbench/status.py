@@ -21,6 +21,7 @@ from quantbench.api.status import (
     Crossover,
 )
 from quantbench.comparisons import Comparisons, paced, starts_of
+from quantbench.effective import disagreement, effective, unquantized
 from quantbench.findings import findings
 from quantbench.observe import Run
 from quantbench.plan import Plan, PlannedRun, measured_variants
@@ -66,25 +67,45 @@ def cells(
     for run in runs:
         of_cell.setdefault(run.cell, []).append(run)
     planned_runs = Counter(run.cell for run in planned)
+    unlike = unquantized(spec, runs)
     built = []
     for target in spec.targets:
         for variant in measured_variants(spec):
             key = (variant.name, target.name)
             own = of_cell.get(key, [])
             verdict, message = _verdict(own)
-            built.append(
-                Cell(
-                    variant=variant.name,
-                    target=target.name,
-                    verdict=verdict,
-                    message=message[:MAX_CELL_MESSAGE] if message else None,
-                    same_as=comparisons.same_as.get(key),
-                    finished=sum(1 for run in own if run.status.verdict),
-                    planned=planned_runs[key],
-                    loads=comparisons.rows(*key, complete=complete),
-                )
+            cell = Cell(
+                variant=variant.name,
+                target=target.name,
+                verdict=verdict,
+                message=message[:MAX_CELL_MESSAGE] if message else None,
+                finished=sum(1 for run in own if run.status.verdict),
+                planned=planned_runs[key],
+                loads=comparisons.rows(*key, complete=complete),
             )
+            built.append(_attested(cell, own, comparisons.same_as.get(key), unlike.get(key)))
     return tuple(built)
+
+
+def _attested(cell: Cell, runs: Sequence[Run], original: str | None, unlike: str | None) -> Cell:
+    """The cell with what its servers really ran, and what follows from it for its verdict.
+
+    Args:
+        cell: by its runs alone.
+        runs: its runs.
+        original: variant that ran the same configuration.
+        unlike: why nothing of it can be quantized.
+    """
+    words, fingerprint = effective(runs)
+    update: JsonObject = {"effective": words[:MAX_CELL_MESSAGE] if words else None, "fingerprint": fingerprint}
+    differing = disagreement(runs)
+    if differing or unlike:
+        verdict = Verdict.CONFIGURATION_MISMATCH if differing else Verdict.NOT_QUANTIZED
+        update |= {"verdict": verdict, "message": str(differing or unlike)[:MAX_CELL_MESSAGE]}
+    elif original:
+        message = f"same effective configuration as {original}"
+        update |= {"verdict": Verdict.DUPLICATE, "message": message, "same_as": original}
+    return cell.model_copy(update=update)
 
 
 def _verdict(runs: Sequence[Run]) -> tuple[Verdict | None, str | None]:
@@ -111,8 +132,9 @@ def bounded(spec: QuantBenchmarkSpec, rows: Sequence[Cell]) -> tuple[Cell, ...]:
     built = []
     for cell in rows:
         loads = tuple(row.model_copy(update=without[row.load]) for row in cell.loads)
-        said = cell.message if cell.verdict is not Verdict.MEASURED else None
-        built.append(cell.model_copy(update={"loads": loads, "message": said, "effective": None}))
+        said = None if cell.verdict in (Verdict.MEASURED, Verdict.DUPLICATE) else cell.message
+        brief = {"loads": loads, "message": said, "effective": None, "fingerprint": None}
+        built.append(cell.model_copy(update=brief))
     return tuple(built)
 
 

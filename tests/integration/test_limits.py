@@ -197,7 +197,7 @@ async def test_pod_that_the_api_server_refuses(
     space: Space, operator: Operator, template: dict[str, object], says: str
 ) -> None:
     """What the schema of a benchmark cannot tell, the first pod does: a verdict at once, with the server's words."""
-    await space.submit(engine={"image": "vllm/vllm-openai:v0.24.0", "podTemplate": template})
+    await space.submit(engine={"image": "vllm/vllm-openai:v0.32.0", "podTemplate": template})
     await space.until_complete()
     assert set(space.verdicts().values()) == {"Failed/PodRejected"}
     assert says in space.verdict("bf16")["message"]
@@ -248,7 +248,7 @@ async def test_pod_security_restricted_admits_our_pods(space: Space, operator: O
         "fsGroup": 1000,
     }
     await space.submit(
-        engine={"image": "vllm/vllm-openai:v0.24.0", "podTemplate": everything}, limits={"scheduleTimeout": "5m"}
+        engine={"image": "vllm/vllm-openai:v0.32.0", "podTemplate": everything}, limits={"scheduleTimeout": "5m"}
     )
     # The claim does not exist, so the scheduler holds the pod back; admission has let it pass.
     await space.until(lambda: space.ever("Pod", "server"), about="the server pod")

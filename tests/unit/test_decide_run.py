@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from core_support.logs import a_pass, event, seal, text, unix, whole
+from core_support.logs import a_pass, event, seal, server_log, text, unix, whole
 from core_support.objects import RUNNER, at, ended, later, pass_json, run, study
 from core_support.pods import condition, deleted, job, pod, running, terminated, waiting
 from quantbench.api.base import JsonObject
@@ -20,6 +20,7 @@ from quantbench.resources import labels
 from quantbench.results import parse_log
 
 ONE_PASS = study(sampling={"repeats": 1, "control": False})
+HEALTHY = server_log("h100-0.24-bf16-s2.log")
 RECORDED: JsonObject = {"server": {"name": "demo-bf16-s1", "uid": "uid-demo-bf16-s1"}}
 
 
@@ -38,11 +39,12 @@ def decide(
     server_log: str | None = "",
     rejection: str | None = None,
     final: bool = False,
+    server_head: str | None = HEALTHY,
     **changes: Any,
 ) -> Decision:
     """The decision about a run with these children."""
     of = run(spec, status=status, **changes)
-    evidence = Evidence(parse_log(load_log), server_log, rejection, final)
+    evidence = Evidence(parse_log(load_log), server_log, rejection, final, server_head)
     return decide_run(of, seen(*raws, attempt=of.status.attempt), evidence, RUNNER, later(now))
 
 
@@ -379,12 +381,15 @@ def wanted(*raws: JsonObject, status: JsonObject | None = None, now: float = 70)
 def test_logs_are_read_only_when_they_matter() -> None:
     assert wanted() == Wanted()
     assert wanted(pod()) == Wanted()
-    assert wanted(*LOADING) == Wanted(load=True)
+    assert wanted(*LOADING) == Wanted(load=True, attestation=True)
+    assert wanted(*LOADING, status={"attestation": {"engineVersion": "0.24.0"}}) == Wanted(load=True)
+    assert wanted(pod(state=running()), job(), pod(labels.LOAD, running(15))) == Wanted(load=True), "not ready yet"
     assert wanted(*LOADING, status=ended()) == Wanted()
-    assert wanted(*DONE) == Wanted(load=True, server_tail=True)
+    assert wanted(*DONE) == Wanted(load=True, server_tail=True, attestation=True)
     assert wanted(pod(state=terminated())) == Wanted(server_head=True)
     assert wanted(pod(state=running()), job(), now=1206) == Wanted(server_head=True)
-    assert wanted(pod(state=terminated()), status={"times": {"ready": at(40)}}) == Wanted(server_tail=True)
+    served: JsonObject = {"times": {"ready": at(40)}}
+    assert wanted(pod(state=terminated()), status=served) == Wanted(server_tail=True, attestation=True)
 
 
 def test_a_run_that_is_being_deleted_is_left_alone() -> None:

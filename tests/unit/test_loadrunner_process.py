@@ -60,7 +60,21 @@ def test_two_loads_two_repeats_and_their_warm_up(tmp_path: Path, server: FakeSer
     assert result.termination["complete"] is True
     assert result.records[-1] == {"kind": "end", "complete": True, "passes": 4}
     order = [record.get("name", record["kind"]) for record in result.records]
-    assert order == ["started", "imported", "dataset", "ready", "warmup", "pass", "pass", "pass", "pass", "end"]
+    assert order == [
+        "started",
+        "imported",
+        "dataset",
+        "ready",
+        "server",
+        "warmup",
+        "pass",
+        "pass",
+        "pass",
+        "pass",
+        "end",
+    ]
+    (said,) = (event for event in result.kind("event") if event["name"] == "server")
+    assert (said["version"], said["cacheConfig"]["enable_prefix_caching"]) == ("0.32.0", "False")
     assert [(p["load"], p["repeat"]) for p in result.kind("pass")] == [
         ("saturated", 1),
         ("saturated", 2),

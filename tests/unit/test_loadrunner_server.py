@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.loadrunner.server import Scrape, Server, counter_deltas, parse_metrics
+from benchmarks.loadrunner.server import Scrape, Server, cache_config, counter_deltas, parse_metrics
 from loadrunner_support.harness import FakeServer, serving
 
 NEW = """
@@ -184,3 +184,23 @@ def test_a_server_that_never_settles() -> None:
     server = Scripted([reading(float(tokens), 1) for tokens in range(1000)], [None])
     assert server.settled_scrape() is not None
     assert 5.0 <= server.clock.now < 5.3
+
+
+def test_what_the_server_says_about_itself(server: FakeServer) -> None:
+    config = {"block_size": "16", "cache_dtype": "auto", "enable_prefix_caching": "False"}
+    assert Server(server.url).describe() == {"version": "0.32.0", "cacheConfig": config}
+    assert Server("http://127.0.0.1:9").describe() == {"version": None, "cacheConfig": None}
+
+
+@pytest.mark.parametrize("answer", ["", "null", "[]", "{", '{"version":7}', '{"version":"' + "1" * 99 + '"}'])
+def test_a_version_that_is_none(monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+    of = Server("http://127.0.0.1:9")
+    monkeypatch.setattr(of, "_get", lambda path: answer)
+    assert of.describe() == {"version": None, "cacheConfig": None}
+
+
+def test_labels_of_the_cache() -> None:
+    line = 'vllm:cache_config_info{cache_dtype="fp8_e4m3",calculate_kv_scales="False",odd="a\\"b,c",num_gpu_blocks="7"} 1.0'
+    assert cache_config(f"vllm:other 1\n{line}\n") == {"cache_dtype": "fp8_e4m3", "num_gpu_blocks": "7"}
+    assert cache_config("vllm:cache_config_information 1\nvllm:cache_config_info{broken") is None
+    assert cache_config("vllm:cache_config_info 1.0") == {}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from core_support.fake_kube import Crash, FakeKube
-from core_support.logs import a_pass, event, seal, text, whole
+from core_support.logs import a_pass, event, seal, server_log, text, whole
 from core_support.objects import RUNNER, later, run_raw, stored, study
 from core_support.pods import condition, running, terminated, waiting
 from quantbench.api.base import JsonObject
@@ -30,6 +30,7 @@ SPEC = study(
 )
 RAW = run_raw(SPEC)
 NAME = RAW["metadata"]["name"]
+AS_ASKED, OTHERWISE = server_log("h100-0.24-bf16-s2.log"), server_log("h100-0.24-fp8-static-s1.log")
 KEY = Key("QuantBenchmarkRun", "bench", NAME)
 
 
@@ -46,6 +47,7 @@ class AnyCluster(RuleBasedStateMachine):
         self.verdict: JsonObject | None = None
         self.recorded: dict[int, str] = {}
         self.passes: dict[int, dict[str, JsonObject]] = {}
+        self.ran: dict[int, JsonObject] = {}
         self.attempt = 1
         self.sound = True
 
@@ -117,6 +119,7 @@ class AnyCluster(RuleBasedStateMachine):
         self.measured_means_measured()
         self.a_server_is_recorded_once_per_attempt()
         self.passes_are_never_lost()
+        self.what_ran_otherwise_is_not_measured()
         self.one_server_at_a_time()
         self.the_status_can_be_read_again()
         self.sound = True
@@ -320,6 +323,12 @@ class AnyCluster(RuleBasedStateMachine):
         if how == "well" and valid and passes == REPEATS:
             self.whole.add(int(raw["metadata"]["labels"][labels.ATTEMPT]))
 
+    @precondition(lambda self: self.pods(labels.SERVER))
+    @rule(log=st.sampled_from([None, AS_ASKED, AS_ASKED, OTHERWISE]))
+    def server_says(self, log: str | None) -> None:
+        for raw in self.pods(labels.SERVER):
+            self.kube.logs[raw["metadata"]["name"]] = log
+
     @precondition(lambda self: self.pick(labels.LOAD, state="running"))
     @rule(
         log=st.sampled_from(
@@ -346,6 +355,13 @@ class AnyCluster(RuleBasedStateMachine):
             counted = [p for p in self.status["passes"] if p["attempt"] == self.attempt]
             assert len(counted) == REPEATS
             assert all(measured["valid"] for measured in counted)
+
+    def what_ran_otherwise_is_not_measured(self) -> None:
+        ran = self.status.get("attestation", {})
+        assert not (self.verdict and self.verdict["name"] == "Measured" and ran.get("quantization", "None") != "None")
+        known = self.ran.setdefault(self.attempt, ran)
+        assert not known.get("engineVersion") or known == ran, "a server does not change"
+        self.ran[self.attempt] = ran
 
     def attempts_only_grow(self) -> None:
         attempt = self.status.get("attempt", 1)

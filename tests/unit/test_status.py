@@ -12,7 +12,7 @@ from core_support.objects import NOW, UID, at, ended, later, merged, pass_json, 
 from quantbench import times
 from quantbench.api.benchmark import MAX_ROWS, QuantBenchmarkSpec
 from quantbench.api.names import FindingKind, Verdict
-from quantbench.api.run import Outcome, Pass, QuantBenchmarkRunStatus, ServerPod, StageTimes
+from quantbench.api.run import Attestation, LayerKernel, Outcome, Pass, QuantBenchmarkRunStatus, ServerPod, StageTimes
 from quantbench.api.status import QuantBenchmarkStatus
 from quantbench.comparisons import Comparisons, starts_of
 from quantbench.decide.benchmark import decide_benchmark
@@ -70,6 +70,12 @@ def runs_of(spec: QuantBenchmarkSpec, plan: Plan, verdict: Verdict, passes: int)
         times=StageTimes(server_created=at(0), released=at(600)),
         verdict=Outcome(name=verdict, reason="AsItWent", message="m" * 1024),
         passes=measured if verdict is Verdict.MEASURED else (),
+        attestation=Attestation(
+            engine_version="0.24.0",
+            quantization="q" * 64,
+            linear_kernels=tuple(LayerKernel(layer=f"l{place}", kernel=f"{place}k" * 24) for place in range(16)),
+            fingerprint="f" * 16,
+        ),
     )
     variants = {variant.name: variant for variant in spec.variants}
     targets = {target.name: target for target in spec.targets}

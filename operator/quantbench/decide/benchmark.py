@@ -14,6 +14,7 @@ from quantbench.api.run import Refusal
 from quantbench.api.status import Cell, QuantBenchmarkStatus
 from quantbench.comparisons import Comparisons
 from quantbench.decide.actions import Action, Apply, Decision, Delete, PatchSpec, set_condition
+from quantbench.effective import duplicates, void
 from quantbench.observe import Benchmark, Run
 from quantbench.plan import FieldError, Plan, PlannedRun, run_limits, run_spec
 from quantbench.resources.run import run_object
@@ -71,8 +72,10 @@ class _Study:
     def __init__(self, benchmark: Benchmark, plan: Plan, runs: Sequence[Run], now: datetime) -> None:
         self.benchmark, self.spec, self.runs, self.now = benchmark, benchmark.spec, runs, now
         existing = {run.name for run in runs}
-        hopeless = hopeless_cells(runs)
-        self.comparisons = Comparisons(self.spec, plan, runs, hopeless=hopeless)
+        no_figures, same_as = void(self.spec, runs), duplicates(self.spec, runs)
+        # Another start would end like the last one, or measure again what another variant measures.
+        hopeless = hopeless_cells(runs) | no_figures | same_as.keys()
+        self.comparisons = Comparisons(self.spec, plan, runs, hopeless=hopeless, same_as=same_as, void=no_figures)
         certain = {run.name for run in (*plan.runs, *self.comparisons.further) if run.cell not in hopeless} | existing
         self.planned = tuple(run for run in (*plan.runs, *plan.further) if run.name in certain)
         self.pending = [run for run in self.planned if run.name not in existing]

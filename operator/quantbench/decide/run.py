@@ -20,6 +20,7 @@ from quantbench.api.run import (
 )
 from quantbench.decide import verdicts
 from quantbench.decide.actions import Action, Apply, Decision, Delete, Emit, set_condition
+from quantbench.decide.attest import Attested, attest, in_short, mismatch
 from quantbench.observe import Children, Pod, Run
 from quantbench.resources.load import RunnerImage, load_job
 from quantbench.resources.server import server_pod
@@ -44,6 +45,8 @@ class Evidence:
     server_log: str | None = None
     rejection: str | None = None
     rejection_is_final: bool = False
+    server_head: str | None = None
+    """The beginning of the server's log, which attests what it runs; None: not read, or not to be had."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class Wanted:
     load: bool = False
     server_head: bool = False
     server_tail: bool = False
+    attestation: bool = False
+    """The beginning of the log of a server that is or was ready: asked for until it could be read once."""
 
 
 def wanted_logs(run: Run, children: Children, now: datetime) -> Wanted:
@@ -64,7 +69,8 @@ def wanted_logs(run: Run, children: Children, now: datetime) -> Wanted:
     load_ended = load is not None and load.ended
     needs_server = server.ended or load_ended or _start_overdue(run, server, now)
     was_ready = bool(server.ready_at or run.status.times.ready)
-    return Wanted(load_started, needs_server and not was_ready, needs_server and was_ready)
+    unread = run.status.attestation is None and (was_ready or load_ended)
+    return Wanted(load_started, needs_server and not was_ready, needs_server and was_ready, unread)
 
 
 def decide_run(run: Run, children: Children, evidence: Evidence, runner: RunnerImage, now: datetime) -> Decision:
@@ -92,6 +98,7 @@ class _Step:
     def __init__(self, run: Run, children: Children, evidence: Evidence, runner: RunnerImage, now: datetime) -> None:
         self.run, self.children, self.evidence, self.runner, self.now = run, children, evidence, runner, now
         self.status = run.status.model_copy(update={"observed_generation": run.generation})
+        self.attested: Attested | None = None
 
     # --- the way of a run ------------------------------------------------------------------------------------
 
@@ -175,6 +182,11 @@ class _Step:
     def outcome(self, server: Pod) -> Outcome | None:
         """The verdict that the observations allow, if any."""
         load, job, limits = self.children.load, self.children.job, self.run.spec.limits
+        found = mismatch(self.run.spec, self.attested, self.evidence.load_log.server) if self.attested else None
+        if found:
+            return found  # Whatever was measured is something else.
+        if load is not None and load.ended and self.unread_for_now(load):
+            return None
         if load is not None and load.ended:
             return verdicts.load_ended(
                 load,
@@ -197,6 +209,14 @@ class _Step:
         if _start_overdue(self.run, server, self.now):
             return verdicts.start_timeout(server, self.evidence.server_log, limits)
         return self.load_timeout()
+
+    def unread_for_now(self, load: Pod) -> bool:
+        """Whether to ask once more for the log of a server that has served, before its pod and log go away."""
+        return (
+            self.attested is None
+            and bool(self.status.times.ready)
+            and verdicts.ended_within(load, verdicts.LOG_GRACE, self.now)
+        )
 
     def load_timeout(self) -> Outcome | None:
         """The load generator has not finished a pass for too long."""
@@ -242,6 +262,8 @@ class _Step:
                 "attempt": self.status.attempt + 1,
                 "server": None,
                 "load_job": None,
+                "attestation": None,
+                "cold_start": None,
                 "times": StageTimes(),
                 "server_seconds": self.status.server_seconds + paid,
             }
@@ -260,6 +282,9 @@ class _Step:
     def end(self, outcome: Outcome) -> Decision:
         """Store the verdict. Nothing is deleted in the same step: that follows once the verdict is stored."""
         passes = [measured for measured in self.current_passes() if measured.valid]
+        if passes and not in_short(self.status.attestation):
+            update = {"message": f"{outcome.message}; what the server ran is not attested by its log"[:1024]}
+            outcome = outcome.model_copy(update=update)
         moment = times.render(self.now)
         self.status = self.status.model_copy(
             update={
@@ -325,6 +350,17 @@ class _Step:
                 "passes": passes[-MAX_KEPT_PASSES:],
             }
         )
+        self.attest()
+
+    def attest(self) -> None:
+        """Take over what the server's log and metrics say that it runs; a failure to start is not for this."""
+        status, evidence = self.status, self.evidence
+        head = evidence.server_head if status.times.ready else None
+        facts = evidence.load_log.server
+        self.attested = attest(self.run.spec, status.attestation, status.cold_start, head, facts)
+        if self.attested:
+            update = {"attestation": self.attested.attestation, "cold_start": self.attested.cold_start}
+            self.status = status.model_copy(update=update)
 
     def events(self) -> list[Event]:
         """What the load generator says to have done until now."""

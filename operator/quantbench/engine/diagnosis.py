@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from quantbench.api.names import Verdict
+from quantbench.engine.lines import strip
 from quantbench.engine.signatures import (
     DIED_SERVING,
     EXIT_CODES,
@@ -32,13 +33,6 @@ _KILLED = "a process of the server was killed: raise the pod's memory limit"
 _DIED = "a process of the server vanished without a word: most often for memory, so raise the pod's memory limit"
 _ASKED_TO_STOP = frozenset({None, 0, 143})
 
-_COLOUR = re.compile(r"\x1b\[[0-9;]{0,32}m")
-_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]{8,20}(?:Z|[+-]\d\d:\d\d) ")
-_PROCESS = re.compile(r"\([A-Za-z][^()]{0,80}\) ?")
-_LEVEL = re.compile(
-    r"(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL)"
-    r"(?: \d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})? \[[^\]\s]{1,160}\] ?|: {1,8})"
-)
 _EXCEPTION = re.compile(r"(?:[A-Za-z_]\w{0,80}\.){0,12}[A-Z]\w{0,80}(?:Error|Exception|Unsupported|Timeout)(?=:|$)")
 _PYDANTIC_TAIL = re.compile(r" \[type=\w{1,64}, input_value=")
 _KILLED_CHILD = re.compile(r"(?:Failed core proc\(s\): \{[^}]{0,200}: |exit code: )-9\b")
@@ -117,7 +111,7 @@ def _cause(lines: Sequence[_Line], exit_code: int | None) -> Diagnosis | None:
 def _lines(log: str) -> Iterator[_Line]:
     stage, after_shutdown = Stage.LOAD, False
     for raw in log.splitlines():
-        text, level = _strip(raw[:_LOOKED_AT])
+        text, level, _ = strip(raw[:_LOOKED_AT])
         if not text:
             continue
         after_shutdown = after_shutdown or text.startswith("[shutdown]")
@@ -125,20 +119,6 @@ def _lines(log: str) -> Iterator[_Line]:
         for mark, next_stage in STAGE_MARKS:
             if mark in text:
                 stage = next_stage
-
-
-def _strip(raw: str) -> tuple[str, str]:
-    """A line without colours, timestamp, process name and logger prefix; and the level of the logger."""
-    text = _COLOUR.sub("", raw) if "\x1b" in raw else raw
-    if text[:1].isdigit() and (match := _TIMESTAMP.match(text)):
-        text = text[match.end() :]
-    for _ in range(3):
-        if text[:1] != "(" or (match := _PROCESS.match(text)) is None:
-            break
-        text = text[match.end() :]
-    if match := _LEVEL.match(text):
-        return text[match.end() :].rstrip(), match["level"]
-    return text.rstrip(), ""
 
 
 def _speaks_of_failure(line: _Line) -> bool:

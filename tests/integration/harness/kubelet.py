@@ -123,6 +123,14 @@ class PodLife:
         await asyncio.Event().wait()
 
     @property
+    def run_spec(self) -> JsonObject:
+        """The specification of the run that the pod belongs to, which may be gone already."""
+        name = self.raw["metadata"]["labels"]["quantbench.dev/run"]
+        runs = (seen.raw for seen in self.kubelet.world.ever(self.namespace, "QuantBenchmarkRun"))
+        found: JsonObject = next(run["spec"] for run in runs if run["metadata"]["name"] == name)
+        return found
+
+    @property
     def started(self) -> bool:
         """Whether the main container has started, so that it has a log."""
         return "waiting" not in self._state

@@ -19,14 +19,42 @@ def real_log(name: str) -> str:
     return (LOGS / name).read_text()
 
 
+METHOD_LOGS: Mapping[str, str] = {
+    "BF16": "bf16",
+    "INT8W8A8": "int8",
+    "W4A16": "w4a16",
+    "AWQ": "awq",
+    "GPTQInt4": "gptq-int4",
+    "FP8Dynamic": "fp8-dynamic",
+    "FP8Online": "fp8-online-channel",
+}
+READY = "Application startup complete."
+
+
+def start_up(life: PodLife, name: str | None = None) -> str:
+    """What a real server that runs what the pod's variant asks for logs until it is ready; ``name``: another's log.
+
+    Most logs were taken without the operator's flag against prefix caching.
+    """
+    variant = life.run_spec["variant"]
+    log = "kv-fp8" if variant["kvCacheDType"] != "auto" else METHOD_LOGS[variant["method"]]
+    text = real_log(name or f"cpu-0.32-{log}.log").partition(READY)[0]
+    return text.replace("enable_prefix_caching=True", "enable_prefix_caching=False") + READY + "\n"
+
+
 # --- servers -------------------------------------------------------------------------------------------------
 
 
-def serves(log: str = "cpu-0.32-bf16.log") -> Script:
-    """A server that starts, becomes ready and serves until it is deleted."""
+def serves(log: str | None = None, change: Callable[[str], str] = str) -> Script:
+    """A server that starts, becomes ready and serves until it is deleted.
+
+    Args:
+        log: the log of another server than the variant's.
+        change: what is different in its log.
+    """
 
     async def script(life: PodLife) -> None:
-        life.write(real_log(log))
+        life.write(change(start_up(life, log)))
         await life.run()
         await life.serve()
         await life.for_ever()
@@ -38,6 +66,7 @@ def serves_once(free: asyncio.Event) -> Script:
     """A server that is ready only after ``free`` is set."""
 
     async def script(life: PodLife) -> None:
+        life.write(start_up(life))
         await life.run()
         await free.wait()
         await life.serve()
@@ -77,12 +106,13 @@ def dies_under_load(
     """A server that ends once it has served so many passes."""
 
     async def script(life: PodLife) -> None:
+        life.write(start_up(life))
         await life.run()
         await life.serve()
         while life.passes < after_passes:
             life.pass_done.clear()
             await life.pass_done.wait()
-        life.write(real_log(log))
+        life.write(real_log(log).partition(READY)[2])
         await life.end(exit_code, reason)
 
     return script
@@ -127,6 +157,7 @@ def evicted(first: Script | None = None, *, attempts: int = 1) -> Script:
             return
         await life.run()
         if life.component == "server":
+            life.write(start_up(life))
             await life.serve()
         await life.evict()
 
@@ -176,7 +207,7 @@ def measures(
     async def script(life: PodLife) -> None:
         async with running(life) as load_run:
             if await server_answers(load_run):
-                load_run.event("ready", seconds=0.01)
+                load_run.ready()
                 failure = await _passes(life, load_run, changes, pause, hold)
             else:
                 failure = ("ServerNotReady", "the server is not healthy after 1 s: connection refused")
@@ -223,7 +254,7 @@ def tampered(change: Callable[[bytes, str], tuple[bytes, str]], exit_code: int =
     async def script(life: PodLife) -> None:
         async with running(life) as load_run:
             await server_answers(load_run)
-            load_run.event("ready", seconds=0.01)
+            load_run.ready()
             await _passes(life, load_run, lambda life, load, repeat: {}, 0.0, None)
             load_run.end(complete=True)
         log, seal = change(bytes(life.log), life.termination_message)

@@ -15,7 +15,7 @@ sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 from loadrunner.engine import Outcome, Window  # noqa: E402  (benchmarks/ is no installed package)
 from loadrunner.output import Output  # noqa: E402
 from loadrunner.passes import Passed, pass_record  # noqa: E402
-from loadrunner.server import counter_deltas, parse_metrics  # noqa: E402
+from loadrunner.server import cache_config, counter_deltas, parse_metrics  # noqa: E402
 from loadrunner.spec import Load, LoadSpec, parse_server, parse_spec  # noqa: E402
 
 from harness.kubelet import PodLife  # noqa: E402
@@ -64,6 +64,11 @@ class LoadRun:
         self.output.event(name, time.time(), **fields)
         self.copy()
 
+    def ready(self) -> None:
+        """The server answers, and says what it is."""
+        self.event("ready", seconds=0.01)
+        self.event("server", version="0.32.0", cacheConfig=cache_config(_cache_config(self.life.run_spec)))
+
     def error(self, reason: str, message: str) -> None:
         self.output.error(reason, message)
         self.copy()
@@ -110,6 +115,12 @@ class LoadRun:
             server=counter_deltas(parse_metrics(_metrics(0, 0)), parse_metrics(_metrics(asked, result["completed"]))),
             error=None,
         )
+
+
+def _cache_config(run: Mapping[str, Any]) -> str:
+    """What the server's /metrics says of its KV cache."""
+    dtype = run["variant"]["kvCacheDType"]
+    return f'vllm:cache_config_info{{block_size="128",cache_dtype="{dtype}",enable_prefix_caching="False"}} 1.0'
 
 
 def _metrics(prompts: int, finished: int) -> str:

@@ -19,7 +19,7 @@ def study(node: str, name: str = "study", **spec: Any) -> JsonObject:
         "metadata": {"name": name},
         "spec": {
             "model": "/models/bf16",
-            "engine": {"image": "vllm/vllm-openai:v0.24.0", "args": ["--max-model-len=2048"]},
+            "engine": {"image": "vllm/vllm-openai:v0.32.0", "args": ["--max-model-len=2048"]},
             "variants": [
                 {"name": "bf16", "method": "BF16"},
                 {"name": "int8", "method": "INT8W8A8", "model": "/models/int8"},

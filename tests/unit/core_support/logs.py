@@ -1,14 +1,22 @@
-"""Logs of the load generator, written as `benchmarks/loadrunner` writes them."""
+"""Logs of the load generator, written as `benchmarks/loadrunner` writes them, and of real servers."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 from core_support.objects import NOW
 from quantbench.api.base import JsonObject
 from quantbench.results import MARKER
+
+SERVER_LOGS = Path(__file__).resolve().parents[2] / "data" / "engine" / "logs"
+
+
+def server_log(name: str) -> str:
+    """The log of a real vLLM server."""
+    return (SERVER_LOGS / name).read_text()
 
 
 def unix(seconds: float) -> float:

@@ -59,6 +59,7 @@ class FakeServer(ThreadingHTTPServer):
                 f"vllm:generation_tokens_total{{{label}}} {float(self.generation_tokens)}\n"
                 f'vllm:request_success_total{{engine="0",finished_reason="length"}} {float(self.finished)}\n'
                 f"vllm:num_requests_running{{{label}}} {float(self.running)}\n"
+                'vllm:cache_config_info{block_size="16",cache_dtype="auto",enable_prefix_caching="False",engine="0"} 1.0\n'
             )
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -71,6 +72,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/health":
             self._answer(200 if self.server.healthy else 503, b"")
+        elif self.path == "/version":
+            self._answer(200, b'{"version":"0.32.0"}')
         else:
             self._answer(200, self.server.metrics().encode())
 
