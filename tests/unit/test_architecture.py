@@ -141,6 +141,7 @@ def test_nothing_of_the_core_is_missing_from_the_contract() -> None:
         "audit",
         "decide",
         "engine",
+        "fates",
         "findings",
         "observe",
         "plan",
