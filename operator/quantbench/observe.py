@@ -29,7 +29,7 @@ IMAGE_REASONS = frozenset(
 )
 HOPELESS_IMAGE = re.compile(
     r"not found|manifest unknown|InvalidImageName|ErrImageNeverPull|invalid reference format|unauthorized|denied"
-    r"|couldn't parse image|not present with pull policy of Never",
+    r"|couldn't parse image|not present with pull policy of Never|no match for platform|no matching manifest",
     re.IGNORECASE,
 )
 """Pull errors that waiting does not mend. Others (time-outs, 5xx of the registry) are left to the kubelet's retries."""
@@ -45,6 +45,8 @@ LOSS_REASONS = frozenset(
         "UnexpectedAdmissionError",
     }
 )
+OUT_OF = "OutOf"
+"""Begins the reason of a pod that its node did not admit: something else had taken the resource named after it."""
 MAIN_CONTAINERS = (SERVER_CONTAINER, LOAD_CONTAINER)
 CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"})
 
@@ -148,7 +150,7 @@ class Pod:
     @property
     def lost(self) -> str | None:
         """Why the pod is lost through no doing of its own, or None."""
-        if self.reason in LOSS_REASONS:
+        if self.reason in LOSS_REASONS or self.reason.startswith(OUT_OF):
             return f"{self.reason}: {self.message}".strip(": ")
         if self.disrupted is not None and (self.ended or self.deleting_at):
             return self.disrupted or "disrupted"
@@ -290,10 +292,10 @@ def read_pod(raw: JsonObject) -> Pod:
         reason=str(status.get("reason", "")),
         message=str(status.get("message", "")),
         scheduled_at=_since(conditions, "PodScheduled"),
-        unschedulable=str(scheduled.get("message", "")) if scheduled.get("reason") == "Unschedulable" else None,
+        unschedulable=_because(scheduled) if scheduled.get("status") == "False" else None,
         sandbox_ready_at=_since(conditions, "PodReadyToStartContainers"),
         ready_at=_since(conditions, "Ready"),
-        disrupted=str(disrupted.get("message", "")) if disrupted.get("status") == "True" else None,
+        disrupted=_because(disrupted) if disrupted.get("status") == "True" else None,
         started_at=_moment(_mapping(state, "running"), "startedAt") or (terminated.started_at if terminated else None),
         terminated=terminated,
         waiting=next((waiting for waiting in map(_waiting, (state, *initial)) if waiting), None),
@@ -352,6 +354,12 @@ def _label(raw: JsonObject, key: str) -> str:
 def _since(conditions: Mapping[str, Mapping[str, Any]], kind: str) -> str | None:
     condition = conditions.get(kind, {})
     return _moment(condition, "lastTransitionTime") if condition.get("status") == "True" else None
+
+
+def _because(condition: Mapping[str, Any]) -> str:
+    """Reason and message of a condition; ``Unschedulable`` says nothing that the message does not."""
+    parts = (str(condition.get(key, "")) for key in ("reason", "message"))
+    return ": ".join(part for part in parts if part not in ("", "Unschedulable"))
 
 
 def _deletion_asked(metadata: Mapping[str, Any]) -> str | None:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 from quantbench.api.base import MAX_SECONDS, seconds
 from quantbench.api.benchmark import CONTROL, IMMUTABLE, Engine, QuantBenchmarkSpec, Target, Variant
-from quantbench.api.names import Device
 from quantbench.api.run import QuantBenchmarkRunSpec, Refusal, RunEngine, RunLimits, RunLoadPlan, RunVariant
 from quantbench.engine.flags import OWNED_ENV, common_env, common_flags, refused_arguments
-from quantbench.engine.methods import EngineRequest, EngineSettings, server_settings
+from quantbench.engine.gpus import Contradiction, target_capability
+from quantbench.engine.methods import EngineSettings, server_settings
 from quantbench.engine.rows import Refusal as EngineRefusal
 from quantbench.engine.version import OLDEST, EngineVersion, version_of_image
+from quantbench.fates import CellFate, cell_fates, engine_request
 from quantbench.resources.pods import OUR_VOLUMES, RESERVED_ENV, is_reserved
 from quantbench.resources.server import PORT
 
@@ -50,6 +51,8 @@ class PlannedRun:
     block: int
     position: int
     refusal: Refusal | None
+    notes: tuple[str, ...] = ()
+    """What is known of its cell before it runs."""
 
     @property
     def cell(self) -> tuple[str, str]:
@@ -102,19 +105,20 @@ def engine_version(engine: Engine) -> EngineVersion:
     return version
 
 
-def _device(target: Target) -> Device:
-    return Device.CUDA if target.gpus else Device.CPU
+def _settings(variant: Variant, target: Target, version: EngineVersion) -> EngineSettings | EngineRefusal:
+    return server_settings(engine_request(variant, target), version)
 
 
-def _settings(variant: Variant, device: Device, version: EngineVersion) -> EngineSettings | EngineRefusal:
-    request = EngineRequest(
-        method=variant.method,
-        kernel=variant.kernel,
-        kv_cache_dtype=variant.kv_cache_dtype,
-        granularity=variant.granularity,
-        device=device,
-    )
-    return server_settings(request, version)
+def fates(spec: QuantBenchmarkSpec) -> list[CellFate]:
+    """What becomes of every variant on every target, in the study's order, targets first.
+
+    Raises:
+        SpecInvalid: with the path of the field that is wrong.
+    """
+    version = engine_version(spec.engine)
+    if errors := _target_errors(spec):
+        raise SpecInvalid(errors)
+    return list(cell_fates(measured_variants(spec), spec, version).values())
 
 
 def make_plan(name: str, uid: str, spec: QuantBenchmarkSpec) -> Plan:
@@ -124,17 +128,14 @@ def make_plan(name: str, uid: str, spec: QuantBenchmarkSpec) -> Plan:
         SpecInvalid: with the path of every field that is wrong.
     """
     version = engine_version(spec.engine)
-    errors = _argument_errors(spec, version) + _pod_template_errors(spec)
+    errors = _target_errors(spec)
+    errors += _pod_template_errors(spec) if errors else [*_argument_errors(spec, version), *_pod_template_errors(spec)]
     if not any(variant.name == spec.baseline for variant in spec.variants):
         errors.append(FieldError("spec.baseline", f"{spec.baseline!r} is not among the variants"))
     if errors:
         raise SpecInvalid(errors)
     digest = plan_hash(spec)
-    refusals = {
-        (variant.name, target.name): _refusal(variant, target, version)
-        for variant in measured_variants(spec)
-        for target in spec.targets
-    }
+    cells = cell_fates(measured_variants(spec), spec, version)
     runs: list[PlannedRun] = []
     for block in range(1, spec.sampling.most_starts + 1):
         for target in spec.targets:
@@ -143,8 +144,8 @@ def make_plan(name: str, uid: str, spec: QuantBenchmarkSpec) -> Plan:
                 key=lambda variant: _digest([digest, target.name, block, variant]),
             )
             for position, variant_name in enumerate(order, 1):
-                refusal = refusals[variant_name, target.name]
-                if refusal and block > 1:
+                cell = cells[variant_name, target.name]
+                if cell.refusal and block > 1:
                     continue
                 runs.append(
                     PlannedRun(
@@ -153,7 +154,8 @@ def make_plan(name: str, uid: str, spec: QuantBenchmarkSpec) -> Plan:
                         target=target.name,
                         block=block,
                         position=position,
-                        refusal=refusal,
+                        refusal=_refusal(cell.refusal) if cell.refusal else None,
+                        notes=cell.notes,
                     )
                 )
     certain = sum(1 for run in runs if run.block <= spec.sampling.starts)
@@ -177,12 +179,23 @@ def run_name(benchmark: str, uid: str, variant: str, target: str, block: int) ->
     return f"{f'{benchmark[:24]}-{variant}'[:41].rstrip('-.').replace('.', '-')}-{digest}"
 
 
-def _refusal(variant: Variant, target: Target, version: EngineVersion) -> Refusal | None:
-    settings = _settings(variant, _device(target), version)
-    if isinstance(settings, EngineSettings):
-        return None
-    message = " ".join(part for part in (settings.message, settings.hint) if part)
-    return Refusal(verdict=settings.verdict, reason=str(settings.verdict), message=message[:1024])
+def _refusal(refusal: EngineRefusal) -> Refusal:
+    message = f"{refusal.message}; {refusal.hint}"
+    return Refusal(verdict=refusal.verdict, reason=str(refusal.verdict), message=message[:1024])
+
+
+def _target_errors(spec: QuantBenchmarkSpec) -> list[FieldError]:
+    """Targets that do not say one compute capability, or say one where there is no GPU."""
+    errors = []
+    for place, target in enumerate(spec.targets):
+        path = f"spec.targets[{place}]"
+        if not target.gpus and target.compute_capability is not None:
+            errors.append(FieldError(f"{path}.computeCapability", "gpus is 0: there is no GPU to have one"))
+        try:
+            target_capability(target.compute_capability, target.node_selector)
+        except Contradiction as error:
+            errors.append(FieldError(f"{path}.{error.path}", str(error)))
+    return errors
 
 
 def _argument_errors(spec: QuantBenchmarkSpec, version: EngineVersion) -> list[FieldError]:
@@ -190,7 +203,7 @@ def _argument_errors(spec: QuantBenchmarkSpec, version: EngineVersion) -> list[F
     errors: dict[str, FieldError] = {}
     for place, variant in enumerate(spec.variants):
         for target in spec.targets:
-            settings = _settings(variant, _device(target), version)
+            settings = _settings(variant, target, version)
             if isinstance(settings, EngineRefusal):
                 continue
             for path, args in (("spec.engine.args", spec.engine.args), (f"spec.variants[{place}].args", variant.args)):
@@ -234,7 +247,11 @@ def run_spec(name: str, spec: QuantBenchmarkSpec, plan: Plan, run: PlannedRun) -
     return QuantBenchmarkRunSpec(
         benchmark=name,
         variant=RunVariant(
-            name=variant.name, method=variant.method, kernel=variant.kernel, kv_cache_dtype=variant.kv_cache_dtype
+            name=variant.name,
+            method=variant.method,
+            kernel=variant.kernel,
+            kv_cache_dtype=variant.kv_cache_dtype,
+            notes=run.notes,
         ),
         target=target,
         block=run.block,
@@ -262,7 +279,7 @@ def _bounded(duration: str) -> int:
 
 
 def _run_engine(spec: QuantBenchmarkSpec, version: EngineVersion, variant: Variant, target: Target) -> RunEngine:
-    settings = _settings(variant, _device(target), version)
+    settings = _settings(variant, target, version)
     method_args = settings.args if isinstance(settings, EngineSettings) else ()
     method_env = settings.env if isinstance(settings, EngineSettings) else ()
     args = [

@@ -143,6 +143,7 @@ def test_nothing_of_the_core_is_missing_from_the_contract() -> None:
         "decide",
         "effective",
         "engine",
+        "fates",
         "findings",
         "observe",
         "plan",

@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from quantbench.api.names import Granularity, Kernel, KVCacheDType, Method
+from quantbench.engine.cpu import CPU_INT4
 from quantbench.engine.flags import COMMON, OWNED_FLAGS, common_env, common_flags
+from quantbench.engine.kernels import KERNELS
 from quantbench.engine.methods import EngineSettings, server_settings
 from quantbench.engine.rows import Row, find_row
-from quantbench.engine.tables import CPU_INT4, KERNELS, KV_CACHE, KV_CACHE_EXCEPTIONS, METHODS
+from quantbench.engine.tables import KV_CACHE, KV_CACHE_EXCEPTIONS, METHODS
 from quantbench.engine.version import OLDEST, EngineVersion
 from test_engine_methods import every_request
 

@@ -14,7 +14,8 @@ from core_support.objects import FULL, UID, merged, plan_of, several, study
 from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import CONTROL, QuantBenchmarkSpec
 from quantbench.api.names import Verdict
-from quantbench.plan import SpecInvalid, make_plan, measured_variants, plan_hash, run_limits, run_name, run_spec
+from quantbench.engine.rows import Fate
+from quantbench.plan import SpecInvalid, fates, make_plan, measured_variants, plan_hash, run_limits, run_name, run_spec
 
 SIX = ("a", "b", "c", "d", "e", "f")
 
@@ -283,3 +284,112 @@ def test_everything_wrong_is_said_at_once() -> None:
 def test_the_message_names_path_and_reason() -> None:
     with pytest.raises(SpecInvalid, match=re.escape("spec.baseline: 'x' is not among the variants")):
         plan_of(QuantBenchmarkSpec.model_validate(merged(FULL, {"baseline": "x"})))
+
+
+# --- what is known before any GPU is taken -----------------------------------------------------------------------
+
+AWQ = [
+    {"name": "bf16", "method": "BF16"},
+    {"name": "awq", "method": "AWQ", "model": "m"},
+    {"name": "awq-marlin", "method": "AWQ", "kernel": "Marlin", "model": "m"},
+    {"name": "awq-machete", "method": "AWQ", "kernel": "Machete", "model": "m"},
+]
+GPUS = [
+    {"name": "a100", "nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB"}},
+    {"name": "h100", "computeCapability": "9.0"},
+    {"name": "any"},
+    {"name": "cpu", "gpus": 0},
+]
+
+
+def test_a_gpu_that_cannot_run_a_variant_is_never_taken() -> None:
+    spec = study(variants=AWQ, targets=GPUS, sampling={"starts": 3, "control": False})
+    plan = plan_of(spec)
+    refused = [run for run in plan.runs if run.refusal]
+    assert [run.cell for run in refused if run.target != "cpu"] == [("awq-machete", "a100")]
+    assert {run.block for run in refused} == {1}
+    refusal = run_spec("demo", spec, plan, refused[0]).refusal
+    assert refusal is not None
+    assert refusal.verdict is Verdict.UNSUPPORTED
+    assert "needs compute capability 9.0" in refusal.message
+
+
+def test_fates_come_in_the_studys_order() -> None:
+    found = {(cell.variant, cell.target): cell for cell in fates(study(variants=AWQ, targets=GPUS))}
+    names = [variant["name"] for variant in AWQ]
+    assert list(found) == [(name, target["name"]) for target in GPUS for name in [*names, CONTROL]]
+    assert found["awq-machete", "a100"].fate is Fate.UNSUPPORTED
+    assert found["awq-marlin", "h100"].fate is Fate.SUPPORTED
+    assert found["awq", "any"].kernels == ()
+    assert found["awq", "h100"].kernels == ("MacheteLinearKernel",)
+    assert "auto_awq.py" in found["awq", "h100"].sources[0]
+
+
+def test_variants_that_will_run_alike_are_announced() -> None:
+    found = {(cell.variant, cell.target): cell for cell in fates(study(variants=AWQ, targets=GPUS))}
+    # Marlin is what vLLM chooses on an A100 anyway; on a Hopper it chooses Machete.
+    assert "run as variant awq does" in found["awq-marlin", "a100"].message
+    assert "run as variant awq does" in found["awq-machete", "h100"].notes[0]
+    assert not any("run as variant" in note for note in found["awq-marlin", "h100"].notes)
+    assert not any("run as variant" in note for note in found["awq-marlin", "any"].notes)
+    assert not any("run as variant" in note for note in found[CONTROL, "h100"].notes)
+
+
+@pytest.mark.parametrize(
+    ("change", "alike"),
+    [
+        ({}, True),
+        ({"model": "other"}, False),
+        ({"args": ["--enforce-eager"]}, False),
+        ({"kvCacheDType": "fp8"}, False),
+    ],
+    ids=str,
+)
+def test_only_the_same_checkpoint_and_arguments_run_alike(change: JsonObject, alike: bool) -> None:
+    variants = [*AWQ[:2], AWQ[2] | change]
+    found = {cell.variant: cell for cell in fates(study(variants=variants, targets=GPUS[:1]))}
+    assert ("run as variant awq does" in found["awq-marlin"].message) == alike
+
+
+def test_fp8_is_a_short_name_of_e4m3() -> None:
+    variants = [{"name": dtype.replace("_", "-"), "method": "BF16", "kvCacheDType": dtype}
+                for dtype in ("fp8", "fp8_e4m3", "fp8_e5m2")]  # fmt: skip
+    found = {cell.variant: cell.fate for cell in fates(study(variants=variants, baseline="fp8", targets=GPUS[1:2]))}
+    assert (found["fp8-e4m3"], found["fp8-e5m2"]) == (Fate.MERGED, Fate.SUPPORTED)
+
+
+def test_runs_carry_what_is_known() -> None:
+    spec = study(variants=AWQ, targets=GPUS)
+    plan = plan_of(spec)
+    notes = run_spec("demo", spec, plan, _of(plan, "awq", "h100")).variant.notes
+    assert any("awq and awq_marlin are one class" in note for note in notes)
+    assert "expected kernel: MacheteLinearKernel" in notes
+    for run in plan.runs:
+        said = run_spec("demo", spec, plan, run).variant.notes
+        assert len(said) <= 8
+        assert all(0 < len(note) <= 300 for note in said)
+
+
+def test_arguments_of_the_engine_count_for_fates_too() -> None:
+    gptq = [{"name": "bf16", "method": "BF16"}, {"name": "gptq", "method": "GPTQInt4", "model": "m"}]
+    found = fates(study(variants=gptq, targets=GPUS[:1], engine={"args": ["--load-format=dummy"]}))
+    assert [cell.fate for cell in found if cell.variant == "gptq"] == [Fate.SILENTLY_UNQUANTIZED]
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        (
+            {"computeCapability": "8.0", "nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-L4"}},
+            "nodeSelector[nvidia.com/gpu.product]",
+        ),
+        ({"nodeSelector": {"nvidia.com/gpu.compute.major": "x"}}, "nodeSelector[nvidia.com/gpu.compute.major]"),
+        ({"computeCapability": "9.10"}, "computeCapability"),
+        ({"computeCapability": "9.0", "gpus": 0}, "computeCapability"),
+    ],
+)
+def test_targets_that_contradict_themselves(target: JsonObject, path: str) -> None:
+    found = errors(targets=[{"name": "good"}, {"name": "bad", **target}])
+    assert set(found) == {f"spec.targets[1].{path}"}
+    with pytest.raises(SpecInvalid):
+        fates(study(targets=[{"name": "bad", **target}]))

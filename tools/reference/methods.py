@@ -4,16 +4,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 from quantbench.api.names import Device, Granularity, Kernel, KVCacheDType, Method
+from quantbench.engine.cpu import CPU_INT4
 from quantbench.engine.flags import COMMON, CUSTOM_FLAGS, OWNED_ENV, OWNED_FLAGS
+from quantbench.engine.kernels import KERNELS
 from quantbench.engine.methods import EngineRequest, EngineSettings, server_settings
 from quantbench.engine.rows import Refusal, Row
-from quantbench.engine.tables import CPU_INT4, KERNELS, KV_CACHE, KV_CACHE_EXCEPTIONS, METHODS
+from quantbench.engine.tables import KV_CACHE, KV_CACHE_EXCEPTIONS, METHODS
 from quantbench.engine.version import NEWEST, OLDEST, EngineVersion
 from reference.markdown import code, codes, page, table
 
 ABOUT = f"""
 From vLLM {OLDEST} to {NEWEST.release}, as read in the source of every minor version; the rows and their sources stand
-in `operator/quantbench/engine/tables.py`. Newer versions get the flags of {NEWEST.release}.
+in `operator/quantbench/engine/` (`tables.py`, `kernels.py`, `cpu.py`). Newer versions get the flags of
+{NEWEST.release}.
+What becomes of each variant on which GPU: [capabilities.md](capabilities.md).
 
 A combination that is refused never takes a GPU: its run ends at once with the verdict shown.
 
@@ -46,7 +50,7 @@ def text() -> str:
     )
 
 
-def _versions() -> list[EngineVersion]:
+def versions() -> list[EngineVersion]:
     """Every version at which anything may change."""
     rows = chain(
         *METHODS.values(), *KERNELS.values(), *KV_CACHE.values(), *KV_CACHE_EXCEPTIONS.values(), CPU_INT4, COMMON
@@ -57,14 +61,19 @@ def _versions() -> list[EngineVersion]:
 
 
 def _method(method: Method) -> str:
+    return table(HEADER, chain.from_iterable(_ranges(request) for request in requests(method)))
+
+
+def requests(method: Method) -> list[EngineRequest]:
+    """Every choice that a method offers, the KV cache aside."""
     granularities = [granularity for key, granularity in METHODS if key is method]
     kernels = [kernel for key, kernel in KERNELS if key is method]
-    requests = [EngineRequest(method, granularity=granularity) for granularity in granularities]
-    requests += [EngineRequest(method, kernel) for kernel in kernels]
-    return table(HEADER, chain.from_iterable(_ranges(request) for request in requests))
+    plain = [EngineRequest(method, granularity=granularity) for granularity in granularities]
+    return plain + [EngineRequest(method, kernel) for kernel in kernels]
 
 
-def _label(request: EngineRequest) -> str:
+def label(request: EngineRequest) -> str:
+    """What distinguishes it among the choices of its method."""
     asked: list[str] = []
     if isinstance(request.granularity, Granularity):
         asked.append(f"granularity {request.granularity}")
@@ -76,16 +85,17 @@ def _label(request: EngineRequest) -> str:
 def _ranges(request: EngineRequest) -> Iterator[Sequence[str]]:
     """One row per range of versions that get the same."""
     assert request.device is Device.CUDA
-    steps = [(version, _cells(server_settings(request, version))) for version in _versions()]
+    steps = [(version, _cells(server_settings(request, version))) for version in versions()]
     begin = 0
     for end in range(1, len(steps) + 1):
         if end == len(steps) or steps[end][1] != steps[begin][1]:
             until = steps[end][0] if end < len(steps) else None
-            yield (_label(request), _range(str(steps[begin][0]), str(until or "")), *steps[begin][1])
+            yield (label(request), version_range(str(steps[begin][0]), str(until or "")), *steps[begin][1])
             begin = end
 
 
-def _range(since: str, until: str) -> str:
+def version_range(since: str, until: str) -> str:
+    """Versions from one until before another."""
     since, until = since.removesuffix(".0"), until.removesuffix(".0")
     return f"≥ {since}, < {until}" if until else f"≥ {since}"
 
@@ -104,13 +114,13 @@ def _kv_cache(dtype: KVCacheDType) -> Iterator[Sequence[str]]:
             yield from _rows(f"{dtype} with {method}", rows)
 
 
-def _rows(label: str, rows: Iterable[Row]) -> Iterator[Sequence[str]]:
+def _rows(name: str, rows: Iterable[Row]) -> Iterator[Sequence[str]]:
     for row in rows:
         refusal = row.refusal
         why = f"**{refusal.verdict}**: {refusal.message}; {refusal.hint}" if refusal else ""
-        said = _sentences((*row.notes, *row.cuda_notes)) or why
+        said = _sentences((*row.notes, *(fact.message for fact in row.facts))) or why
         capability = _capability(row.min_capability, row.max_capability)
-        yield label, _range(row.since, row.until), codes(row.args), _env(row.env), capability, said
+        yield name, version_range(row.since, row.until), codes(row.args), _env(row.env), capability, said
 
 
 def _name(row: Row) -> str:

@@ -33,6 +33,9 @@ class RunVariant(Model):
     method: Method = Field(description="Quantization method.")
     kernel: Kernel = Field(description="Kernel asked for.")
     kv_cache_dtype: KVCacheDType = Field(alias="kvCacheDType", description="KV-cache data type asked for.")
+    notes: tuple[Annotated[str, Field(max_length=300)], ...] = Field(
+        default=(), description="What is known of it on this vLLM and this target before it runs.", max_length=8
+    )
 
 
 class Refusal(Model):

@@ -21,6 +21,7 @@ from quantbench.api.run import (
 from quantbench.decide import verdicts
 from quantbench.decide.actions import Action, Apply, Decision, Delete, Emit, set_condition
 from quantbench.decide.attest import Attested, attest, in_short, mismatch
+from quantbench.decide.causes import loss_hint
 from quantbench.observe import Children, Pod, Run
 from quantbench.resources.load import RunnerImage, load_job
 from quantbench.resources.server import server_pod
@@ -243,7 +244,8 @@ class _Step:
         self.status = self.status.model_copy(update={"lost": lost})
         if lost > self.run.spec.limits.retries:
             message = f"{why}; given up after {lost} attempts" if lost > 1 else why
-            return self.end(Outcome(name=Verdict.EVICTED, reason="PodLost", message=message[:1024]))
+            hint = loss_hint(why)
+            return self.end(Outcome(name=Verdict.EVICTED, reason="PodLost", message=message[:1024], hint=hint))
         self.next_attempt()
         return self.decision(Stage.PENDING, f"{why}; attempt {self.status.attempt} follows", requeue=0.5)
 

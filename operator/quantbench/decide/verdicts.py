@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 from quantbench import times
 from quantbench.api.names import Verdict
 from quantbench.api.run import Outcome, Pass, RunLimits, RunLoadPlan
+from quantbench.decide.causes import image_hint, reference_hint, unschedulable_hint
 from quantbench.engine.diagnosis import diagnose
-from quantbench.observe import Pod
+from quantbench.observe import Pod, Termination
 from quantbench.results import Fault, LoadLog, check_complete, missing_passes
 
 SERVER_FAULTS = frozenset({"ServerDied", "ServerNotReady"})
@@ -16,6 +17,9 @@ SERVER_END_GRACE = timedelta(seconds=10)
 """How long to wait for a dead server's pod to show how it ended."""
 LOG_GRACE = timedelta(seconds=60)
 """How long to ask again for the log of an ended container: a busy kubelet answers late, and the log decides."""
+
+NEVER_STARTED = frozenset({"StartError", "ContainerCannotRun"})
+"""Reasons of a container that ended before its command began."""
 
 LOAD_HINTS = {
     "DatasetMissing": "mount the volume that holds workload.dataset and check its path",
@@ -38,14 +42,24 @@ def ended_within(pod: Pod, grace: timedelta, now: datetime) -> bool:
 
 def server_ended(server: Pod, log: str | None, now: datetime, *, ready: bool) -> Outcome | None:
     """Why the server stopped; None to ask again for its log (None: it could not be had)."""
+    ended = server.terminated
+    if ended and ended.reason in NEVER_STARTED:
+        return _never_started(ended)
     if log is None and ended_within(server, LOG_GRACE, now):
         return None
-    ended = server.terminated
     where = "under load" if ready else "while starting"
     if server.failed_init:
-        return failed("InitContainerFailed", server.failed_init.message or "an init container failed")
+        return _init_failed(server.failed_init)
     if server.reason == "DeadlineExceeded":
-        return Outcome(name=Verdict.TIMED_OUT, reason="ServerDeadline", message="the server pod outlived every limit")
+        return Outcome(
+            name=Verdict.TIMED_OUT,
+            reason="ServerDeadline",
+            message="the server pod outlived every limit",
+            hint="raise limits.startTimeout and limits.loadTimeout",
+        )
+    if ended is None and server.reason:  # The kubelet did not admit it: there is no container and no log.
+        hint = reference_hint(f"{server.reason} {server.message}")
+        return failed(server.reason, f"{server.reason}: {server.message}", hint=hint)
     if ended and ended.reason == "OOMKilled":
         return Outcome(
             name=Verdict.OUT_OF_MEMORY,
@@ -62,6 +76,31 @@ def server_ended(server: Pod, log: str | None, now: datetime, *, ready: bool) ->
         log_line=found.line[:512] if found.line else None,
         hint=found.hint[:512] if found.hint else None,
     )
+
+
+def _never_started(ended: Termination) -> Outcome:
+    """The runtime could not start the container: its message is all there is."""
+    found = diagnose(ended.message, None)
+    known = found.hint != "" or found.verdict is not Verdict.FAILED
+    return Outcome(
+        name=found.verdict,
+        reason=(found.reason if known else ended.reason)[:64],
+        message=f"the container could not be started: {ended.message or ended.reason}"[:1024],
+        log_line=found.line[:512] or None,
+        hint=found.hint[:512] or reference_hint(ended.message),
+    )
+
+
+def _init_failed(ended: Termination) -> Outcome:
+    if ended.reason == "OOMKilled":
+        return Outcome(
+            name=Verdict.OUT_OF_MEMORY,
+            reason="InitContainerMemory",
+            message="an init container exceeded its memory limit",
+            hint="the operator adds none to servers: see what injects it (kubectl describe pod)",
+        )
+    said = ended.message or f"an init container ended with exit code {ended.exit_code} ({ended.reason})"
+    return failed("InitContainerFailed", said, hint=reference_hint(ended.message))
 
 
 def load_ended(
@@ -127,7 +166,7 @@ def cannot_start(pod: Pod, now: datetime, grace: timedelta, limits: RunLimits) -
             name=Verdict.UNSCHEDULABLE,
             reason="NoNode",
             message=message[:1024],
-            hint="check the target's nodeSelector, its GPUs, tolerations and volume claims",
+            hint=unschedulable_hint(why),
         )
     waiting = pod.waiting
     if waiting is None:
@@ -137,10 +176,11 @@ def cannot_start(pod: Pod, now: datetime, grace: timedelta, limits: RunLimits) -
             name=Verdict.IMAGE_UNAVAILABLE,
             reason=waiting.reason[:64],
             message=(waiting.message or f"{waiting.reason} of pod {pod.name}")[:1024],
-            hint="check the image's name, and engine.podTemplate.imagePullSecrets for a private registry",
+            hint=image_hint(waiting.reason, waiting.message),
         )
     if waiting.configuration and waited > grace:
-        return failed(waiting.reason, f"{waiting.reason}: {waiting.message}")
+        hint = reference_hint(waiting.message)
+        return failed(waiting.reason, f"{waiting.reason}: {waiting.message}", hint=hint)
     return None
 
 
@@ -148,7 +188,18 @@ def start_timeout(server: Pod, log: str | None, limits: RunLimits) -> Outcome:
     """The server was not ready in time."""
     if server.waiting and server.waiting.image:
         return Outcome(
-            name=Verdict.IMAGE_UNAVAILABLE, reason=server.waiting.reason[:64], message=server.waiting.message[:1024]
+            name=Verdict.IMAGE_UNAVAILABLE,
+            reason=server.waiting.reason[:64],
+            message=server.waiting.message[:1024],
+            hint=image_hint(server.waiting.reason, server.waiting.message),
+        )
+    if server.started_at is None:
+        return Outcome(
+            name=Verdict.TIMED_OUT,
+            reason="ContainerNotCreated",
+            message=f"the server's container was not there within {limits.start_timeout_seconds} s of having a node",
+            hint=f"see the events of pod {server.name} (kubectl describe pod): a volume that cannot be mounted, most"
+            " often, or an image that is still being pulled (then raise limits.startTimeout)",
         )
     lines = [line.strip() for line in (log or "").splitlines() if line.strip()]
     return Outcome(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from quantbench.api.names import Verdict
+from quantbench.api.names import Device, Named, Verdict
 from quantbench.engine.version import EngineVersion
 
 
@@ -18,6 +18,8 @@ class Refusal:
     """What cannot be done and why, one sentence."""
     hint: str
     """What to do instead, one sentence."""
+    source: str = ""
+    """Where this was read; empty where it follows from the API itself."""
 
 
 def unsupported(message: str, hint: str) -> Refusal:
@@ -28,6 +30,53 @@ def unsupported(message: str, hint: str) -> Refusal:
 def plugin_missing(message: str, hint: str) -> Refusal:
     """A method that has left vLLM's tree and lives in a plugin that official images do not hold."""
     return Refusal(Verdict.PLUGIN_MISSING, message, hint)
+
+
+class Fate(Named):
+    """What becomes of a variant on a vLLM version and a GPU, from the best to the worst."""
+
+    SUPPORTED = "Supported", "It runs as its name says."
+    NOT_CHECKED = "NotChecked", "Nothing speaks against it, but the GPU's compute capability or the version is unknown."
+    MERGED = "Merged", "vLLM runs it as another method or kernel does: no difference between the two can be measured."
+    DEGRADED = "Degraded", "It runs, but not as its name says, e.g. FP8 as weight-only W8A16."
+    EXPECTED_TO_FAIL = "ExpectedToFail", "It is known to fail at start; it is tried, and vLLM's log says why."
+    SILENTLY_UNQUANTIZED = "SilentlyUnquantized", "The server starts without a warning and serves unquantized weights."
+    PLUGIN_NEEDED = "PluginNeeded", "The method lives in a plugin that official images do not hold."
+    UNSUPPORTED = "Unsupported", "This version or this GPU has no code for it."
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What is known beside the flags, on GPUs of a range of compute capabilities; its row says in which versions."""
+
+    fate: Fate
+    """``SUPPORTED``: worth knowing, but it changes nothing."""
+    message: str
+    """One sentence that holds without its context: it names the capability that it is about."""
+    hint: str = ""
+    """What to do, one sentence."""
+    low: int | None = None
+    """Lowest compute capability, times ten; None: no bound. Without meaning on CPU."""
+    high: int | None = None
+    device: Device | None = Device.CUDA
+    """None: on every device."""
+    unless: str = ""
+    """A flag that avoids it."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The linear kernel that vLLM takes by itself, on GPUs of a range of compute capabilities."""
+
+    kernels: tuple[str, ...]
+    """Class as vLLM logs it, or its linear method where it logs none; several where the checkpoint decides."""
+    low: int | None = None
+    high: int | None = None
+
+
+def within(capability: int, low: int | None, high: int | None) -> bool:
+    """Whether a compute capability (times ten) lies between two bounds, None being none."""
+    return (low is None or low <= capability) and (high is None or capability <= high)
 
 
 @dataclass(frozen=True)
@@ -42,8 +91,9 @@ class Row:
     args: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
-    cuda_notes: tuple[str, ...] = ()
-    """Notes that say nothing on CPU."""
+    facts: tuple[Fact, ...] = ()
+    choices: tuple[Choice, ...] = ()
+    """The kernel where none is forced, or where the forced one is not logged."""
     quantization: tuple[str, ...] = ()
     """Names that vLLM may report as its quantization (``quantization=…`` in its engine line)."""
     kernels: tuple[str, ...] = ()

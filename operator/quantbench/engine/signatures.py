@@ -17,20 +17,26 @@ class Stage(StrEnum):
     """How far the server had come; the values are the reasons of an out-of-memory verdict."""
 
     LOAD = "AtLoad"
+    KV_CACHE = "KVCache"
     WARM_UP = "WarmUp"
     SERVING = "UnderLoad"
 
 
 MEMORY_HINTS = {
     Stage.LOAD: "the weights do not fit: more gpus in the target, or a checkpoint with fewer bits",
+    Stage.KV_CACHE: "lower --gpu-memory-utilization: the KV cache took what profiling thought free",
     Stage.WARM_UP: "lower --gpu-memory-utilization, engine.maxNumSeqs or engine.maxNumBatchedTokens",
     Stage.SERVING: "lower --gpu-memory-utilization or engine.maxNumBatchedTokens: serving takes more than warm-up did",
 }
 STAGE_MARKS = (
     ("Model loading took", Stage.WARM_UP),
+    ("Available KV cache memory", Stage.KV_CACHE),
+    ("Capturing CUDA graph", Stage.WARM_UP),
+    ("init engine (profile", Stage.WARM_UP),
     ("Application startup complete", Stage.SERVING),
 )
-"""Lines that end a stage, with the stage that they begin. The first stage is ``LOAD``."""
+"""Lines that end a stage, with the stage that they begin. The first stage is ``LOAD``; profiling and CUDA graphs, which
+stand before and after the taking of the KV cache, are one."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,7 @@ _NETWORK = "mount the checkpoint, or open the network"
 _KV_HINT = "set --max-model-len={longest} or less, or raise --gpu-memory-utilization"
 _ARCHITECTURE = "use a newer vLLM image, or another model"
 _DRIVER = "use a node with a newer driver, or an image built for an older CUDA"
+_FEWER_GPUS = "the weights cannot be split so often: fewer gpus in the target, or a checkpoint with other groups"
 _NODE = "the node's GPU is at fault, not the variant: try another node"
 
 COMMAND_LINE = (
@@ -100,7 +107,9 @@ QUANTIZATION = (
     Signature("is not supported for the current GPU. Minimum", _UNSUPPORTED, "GPUTooOld",
               "it needs compute capability {need}, the GPU has {has} (times ten): use a newer GPU",
               _find(r"[Cc]apability: (?P<need>\d{1,4})\. Current capability: (?P<has>\d{1,4})"), _OTHER_GPU),
-    Signature("Quantization scheme is not supported for", _UNSUPPORTED, "GPUTooOld", _OTHER_GPU),
+    Signature("Quantization scheme is not supported for", _UNSUPPORTED, "GPUTooOld",
+              "it needs compute capability {need}, the GPU has {has} (times ten): use a newer GPU",
+              _find(r"[Cc]apability: (?P<need>\d{1,4})\. Current capability: (?P<has>\d{1,4})"), _OTHER_GPU),
     Signature("is not supported for quantization method", _UNSUPPORTED, "DTypeUnsupported",
               "{method} computes in {dtypes}: add --dtype={dtypes} to args of the variant",
               _find(r"quantization method (?P<method>[\w.-]{1,64}). Supported dtypes: \[torch\.(?P<dtypes>\w{1,32})\]"),
@@ -117,6 +126,9 @@ QUANTIZATION = (
               "use kvCacheDType fp8_e4m3"),
     Signature("No valid attention backend found", _UNSUPPORTED, "AttentionBackendMissing",
               "no attention backend takes this KV cache dtype on this device: use kvCacheDType auto"),
+    Signature("VLLM_USE_V1=1 is not supported with", _UNSUPPORTED, "EngineUnsupported",
+              "leave VLLM_USE_V1 out of engine.podTemplate.env"),
+    Signature("to use bitsandbytes quantizer", _PLUGIN, "PluginMissing", "use an image that holds bitsandbytes"),
     Signature("kv_cache_dtype not supported", _UNSUPPORTED, "KVCacheDTypeUnsupported", "use kvCacheDType auto"),
 )  # fmt: skip
 
@@ -162,7 +174,12 @@ MEMORY = (
     Signature("Available memory on node ", _MEMORY, "HostMemoryTaken",
               "lower --gpu-memory-utilization (it counts on CPU too) or set VLLM_CPU_KVCACHE_SPACE"),
     Signature("Free memory on device", _MEMORY, "GPUMemoryTaken",
+              "something else holds memory of this GPU, of {total} GiB {free} are free: free it, or lower"
+              " --gpu-memory-utilization",
+              _find(r"\((?P<free>[0-9.]{1,12})/(?P<total>[0-9.]{1,12}) GiB\)"),
               "something else holds memory of this GPU: free it, or lower --gpu-memory-utilization"),
+    Signature("Error in memory profiling", _MEMORY, "GPUMemoryTaken",
+              "something else used this GPU while vLLM measured it: give the server a GPU of its own"),
     Signature("out of memory occurred when warming up", _MEMORY, Stage.WARM_UP, MEMORY_HINTS[Stage.WARM_UP]),
     Signature("Failed to load model - not enough GPU memory", _MEMORY, Stage.LOAD, MEMORY_HINTS[Stage.LOAD]),
     Signature("CUDA out of memory", _MEMORY, ""),
@@ -182,18 +199,26 @@ MEMORY = (
 MODEL = (
     Signature("GatedRepoError", _MODEL, "Gated", _ACCESS),
     Signature("You are trying to access a gated repo", _MODEL, "Gated", _ACCESS),
+    Signature("Cannot access gated repo", _MODEL, "Gated", _ACCESS),
+    Signature("is restricted. You must", _MODEL, "Gated", _ACCESS),
+    Signature("is restricted and you are not in the authorized list", _MODEL, "Gated", _ACCESS),
     Signature("RepositoryNotFoundError", _MODEL, "NotFound",
               "check model of the variant; a private one needs a HF_TOKEN"),
     Signature("RevisionNotFoundError", _MODEL, "NotFound", "check the revision of the model"),
     Signature("is not a valid model identifier listed on", _MODEL, "NotFound", _PATH),
     Signature("401 Client Error", _MODEL, "Unauthorized", _ACCESS),
     Signature("403 Client Error", _MODEL, "Unauthorized", _ACCESS),
+    Signature("404 Client Error", _MODEL, "NotFound", "check model of the variant, and its revision"),
     Signature("429 Client Error", _MODEL, "RateLimited", "mount the checkpoint, or wait"),
     Signature("An error happened while trying to locate the file", _MODEL, "HubUnreachable", _NETWORK),
     Signature("LocalEntryNotFoundError", _MODEL, "NotCached",
               "the pod may not, or cannot, download: mount the checkpoint, or unset HF_HUB_OFFLINE"),
-    Signature("couldn't connect to 'https://huggingface.co'", _MODEL, "HubUnreachable", _NETWORK),
-    Signature("HTTPSConnectionPool(host='huggingface.co'", _MODEL, "HubUnreachable", _NETWORK),
+    Signature("couldn't connect to 'http", _MODEL, "HubUnreachable", _NETWORK),
+    Signature("HTTPSConnectionPool(host=", _MODEL, "HubUnreachable", _NETWORK),
+    Signature("Temporary failure in name resolution", _MODEL, "HubUnreachable", _NETWORK),
+    Signature("httpx.ConnectError", _MODEL, "HubUnreachable", _NETWORK),
+    Signature("Consistency check failed: file should be of size", _MODEL, "WeightsDamaged",
+              "a download was cut: fetch the checkpoint again"),
     Signature("OfflineModeIsEnabled", _MODEL, "NotCached", "mount the checkpoint, or unset HF_HUB_OFFLINE"),
     Signature("Repo id must be in the form", _MODEL, "PathMissing", _PATH),
     Signature("Repo id must use alphanumeric", _MODEL, "PathMissing", _PATH),
@@ -225,13 +250,19 @@ MODEL = (
 SURROUNDINGS = (
     Signature("is greater than the derived max_model_len", _FAILED, "MaxModelLen",
               "set --max-model-len={longest} or less",
-              _find(r"max_position_embeddings=(?P<longest>\d{1,12})"), "lower --max-model-len"),
+              _find(r"derived max_model_len \((?:\w{1,40}=)?(?P<longest>\d{1,12})"), "lower --max-model-len"),
     Signature("is smaller than max_model_len", _FAILED, "MaxNumBatchedTokens",
               "raise engine.maxNumBatchedTokens or lower --max-model-len"),
     Signature("appears to be a URI", _FAILED, "ServiceLinks",
               "a Service named vllm injects VLLM_PORT: rename it, or set enableServiceLinks: false on the pod"),
     Signature("is larger than the number of available GPUs", _FAILED, "TooFewGPUs",
               "the pod sees fewer GPUs than gpus of the target"),
+    Signature("is not divisible by min_thread_", _UNSUPPORTED, "TensorParallelSize", _FEWER_GPUS),
+    Signature("is not aligned with the quantized weight shape", _UNSUPPORTED, "TensorParallelSize", _FEWER_GPUS),
+    Signature("is not divisible by weight quantization block_", _UNSUPPORTED, "TensorParallelSize", _FEWER_GPUS),
+    Signature("unsatisfied condition: cuda", _FAILED, "DriverTooOld", _DRIVER),
+    Signature("nvidia-container-cli: initialization error", _FAILED, "GPUUnavailable", _NODE),
+    Signature("executable file not found in $PATH", _FAILED, "CommandNotFound", "the image has no vllm on its PATH"),
     Signature("must be divisible by tensor parallel size", _FAILED, "TensorParallelSize",
               "choose gpus that divide the attention heads"),
     Signature("CUDA driver version is insufficient", _FAILED, "DriverTooOld", _DRIVER),
