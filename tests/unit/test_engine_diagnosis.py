@@ -18,6 +18,7 @@ V = Verdict
 FAILED = [
     # log, exit status, verdict, reason, what the line holds, what the hint holds
     ("gptq-int8", 1, V.UNSUPPORTED, "KernelMissing", "Marlin does not support weight_bits = uint8b128", "kernel"),
+    ("handled-error", 1, V.UNSUPPORTED, "KernelMissing", "Marlin does not support weight_bits = uint8b128", "kernel"),
     ("w8a16", 1, V.UNSUPPORTED, "KernelMissing", "CPUWNA16LinearKernel cannot implement due to", "kernel"),
     (
         "disabled-kernels",
@@ -419,3 +420,8 @@ def test_any_log_gets_a_diagnosis(parts: list[str], status: int | None) -> None:
         assert len(found.line) <= LONGEST_LINE
         assert "\n" not in found.line
         assert diagnose(glue.join(parts), status) == found
+
+
+def test_the_same_exception_in_a_record_of_its_own_is_a_cause() -> None:
+    log = read("cpu-0.32-handled-error.log").replace("Error saving model info cache.", "Error at the start.")
+    assert diagnose(log, 1).reason == "ReadOnlyFileSystem"

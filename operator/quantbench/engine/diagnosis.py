@@ -58,6 +58,8 @@ class _Line(NamedTuple):
     """Level of vLLM's logger or uvicorn's; empty for raw output such as tracebacks."""
     stage: Stage
     after_shutdown: bool
+    handled: bool
+    """It tells of an attempt that is repeated or done without, or belongs to the traceback of one."""
 
 
 def diagnose(log: str, exit_code: int | None) -> Diagnosis:
@@ -110,12 +112,19 @@ def _cause(lines: Sequence[_Line], exit_code: int | None) -> Diagnosis | None:
 
 def _lines(log: str) -> Iterator[_Line]:
     stage, after_shutdown = Stage.LOAD, False
+    handled_records: set[tuple[str, str]] = set()
     for raw in log.splitlines():
-        text, level, _ = strip(raw[:_LOOKED_AT])
+        text, level, process, record = strip(raw[:_LOOKED_AT])
         if not text:
             continue
         after_shutdown = after_shutdown or text.startswith("[shutdown]")
-        yield _Line(text, level, stage, after_shutdown)
+        handled = (process, record) in handled_records
+        if not handled and any(mark in text for mark in HANDLED):
+            handled = True
+            # A logged exception is one record: its traceback says no more than its first line does.
+            if record:
+                handled_records.add((process, record))
+        yield _Line(text, level, stage, after_shutdown, handled)
         for mark, next_stage in STAGE_MARKS:
             if mark in text:
                 stage = next_stage
@@ -125,7 +134,7 @@ def _speaks_of_failure(line: _Line) -> bool:
     """Neither an ordinary log line nor a traceback's source line (four spaces and more) or file line."""
     if len(line.text) < _SHORTEST or line.level not in ("", "ERROR", "CRITICAL"):
         return False
-    return not line.text.startswith(("[W", "    ", '  File "')) and not any(text in line.text for text in HANDLED)
+    return not line.handled and not line.text.startswith(("[W", "    ", '  File "'))
 
 
 def _is_wrapper(line: _Line) -> bool:

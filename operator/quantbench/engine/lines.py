@@ -23,6 +23,8 @@ class Line(NamedTuple):
     """Level of vLLM's logger or uvicorn's; empty for raw output such as tracebacks."""
     process: str
     """What vLLM calls the process that wrote it, e.g. ``Worker_TP0 pid=93``; empty where it does not say."""
+    record: str
+    """The logger's prefix, which all lines of one record share: level, time, place; empty for raw output."""
 
 
 def strip(raw: str) -> Line:
@@ -36,5 +38,5 @@ def strip(raw: str) -> Line:
             break
         process, text = process or match[1], text[match.end() :]
     if match := _LEVEL.match(text):
-        return Line(text[match.end() :].rstrip(), match["level"], process)
-    return Line(text.rstrip(), "", process)
+        return Line(text[match.end() :].rstrip(), match["level"], process, match[0])
+    return Line(text.rstrip(), "", process, "")

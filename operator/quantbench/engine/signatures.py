@@ -315,7 +315,13 @@ DIED_SERVING = "engine core exited unexpectedly"
 """The one shutdown line that does not belong to a shutdown that was asked for (vLLM 0.32 then exits with 0)."""
 
 
-HANDLED = (", retrying ", "thrown while requesting ", "Error retrieving ", "Error parsing config for ")
+HANDLED = (
+    ", retrying ",
+    "thrown while requesting ",
+    "Error retrieving ",
+    "Error parsing config for ",
+    "Error saving model info cache",  # 0.32 models/registry.py: goes on after its traceback
+)
 """Texts of lines about an attempt that is repeated or done without: if it mattered, an exception follows."""
 
 EXIT_CODES: dict[int, Signature] = {
