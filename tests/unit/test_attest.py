@@ -50,6 +50,21 @@ def judged(spec: QuantBenchmarkRunSpec, log: str, facts: ServerFacts | None = No
     return mismatch(spec, attested, facts)
 
 
+LAYERS = "(W pid=1) INFO 11-24 07:12:54 [b.py:92] {}\n"
+STRUCTURE = [
+    "vLLM model structure:",
+    "Q()(",
+    "  (0-1): 2 x L()(",
+    "    (o): RowParallelLinear({}bias=False)",
+    "  )",
+    ")",
+]
+
+
+def printed(quant: str) -> str:
+    return "".join(LAYERS.format(line.format(quant)) for line in STRUCTURE)
+
+
 AS_ASKED: dict[str, tuple[QuantBenchmarkRunSpec, str]] = {
     "bf16": (spec_of(), BF16),
     "fp8 static": (spec_of("FP8Static"), FP8),
@@ -74,6 +89,13 @@ AS_ASKED: dict[str, tuple[QuantBenchmarkRunSpec, str]] = {
         AWQ.replace("(v0.24.0)", "(v0.40.0)").replace("quantization=awq", "quantization=awq3"),
     ),
     "custom args": (spec_of("Custom"), FP8.replace("kv_cache_dtype=auto", "kv_cache_dtype=fp8")),
+    "custom args name the kernel": (spec_of("Custom", args=["--linear-backend", "machete"]), AWQ),
+    "custom args name no kernel": (spec_of("Custom", args=["--linear-backend=auto"]), AWQ),
+    "custom args quantize": (
+        spec_of("Custom", args=["--quantization=fp8_per_channel"]),
+        BF16.replace("quantization=None", "quantization=fp8_per_channel") + printed("quant=Fp8OnlineLinearMethod, "),
+    ),
+    "custom args do not quantize": (spec_of("Custom"), BF16 + printed("")),
     "no evidence of a kernel": (spec_of("AWQ", kernel="Machete"), AWQ.replace(MACHETE, "")),
     "an empty log": (spec_of("AWQ", kernel="Machete"), ""),
     "a log of something else": (spec_of("AWQ"), "exec: vllm\n" * 9),
@@ -83,21 +105,6 @@ AS_ASKED: dict[str, tuple[QuantBenchmarkRunSpec, str]] = {
 @pytest.mark.parametrize("name", AS_ASKED)
 def test_as_asked(name: str) -> None:
     assert judged(*AS_ASKED[name]) is None
-
-
-LAYERS = "(W pid=1) INFO 11-24 07:12:54 [b.py:92] {}\n"
-STRUCTURE = [
-    "vLLM model structure:",
-    "Q()(",
-    "  (0-1): 2 x L()(",
-    "    (o): RowParallelLinear({}bias=False)",
-    "  )",
-    ")",
-]
-
-
-def printed(quant: str) -> str:
-    return "".join(LAYERS.format(line.format(quant)) for line in STRUCTURE)
 
 
 OTHERWISE: dict[str, tuple[QuantBenchmarkRunSpec, str, str, str]] = {
@@ -120,6 +127,18 @@ OTHERWISE: dict[str, tuple[QuantBenchmarkRunSpec, str, str, str]] = {
         off(server_log("cpu-0.32-linear-backend-machete.log")),
         "ConfigurationMismatch/Kernel",
         "effective CPUWNA16LinearKernel",
+    ),
+    "kernel of custom args": (
+        spec_of("Custom", args=["--linear-backend=machete"], version="0.32.0", gpus=0),
+        off(server_log("cpu-0.32-linear-backend-machete.log")),
+        "ConfigurationMismatch/Kernel",
+        "requested --linear-backend=machete, effective CPUWNA16LinearKernel",
+    ),
+    "no scheme for custom args": (
+        spec_of("Custom", args=["--quantization=int8_per_channel_weight_only"]),
+        BF16.replace("quantization=None", "quantization=int8_per_channel_weight_only") + printed(""),
+        "NotQuantized/NoQuantizedLayer",
+        "requested --quantization=int8_per_channel_weight_only, effective none of 2 linear layers quantized",
     ),
     "KV cache": (spec_of(kvCacheDType="fp8_e4m3"), BF16, "ConfigurationMismatch/KVCacheDType", "a KV cache of bfloat16"),
     "KV cache of another format": (
@@ -249,6 +268,15 @@ def test_what_was_asked_for_is_not_in_the_fingerprint() -> None:
     assert mark(spec_of(args=["--seed=1"]), BF16) != mark(spec_of(), BF16)
     assert mark(spec_of(gpus=2), BF16) != mark(spec_of(), BF16)
     assert mark(spec_of("AWQ", model="/other"), AWQ) != mark(auto, AWQ)
+
+
+def test_environment_that_chooses_more_than_a_kernel_is_in_the_fingerprint() -> None:
+    """VLLM_CPU_INT4_W4A8 decides what 4-bit weights are multiplied with, and no log says so."""
+    awq = off(CPU["awq"])
+    by_method = spec_of("AWQ", version="0.32.0", gpus=0, model="/m")
+    by_hand = spec_of("Custom", version="0.32.0", gpus=0, model="/m")
+    assert "VLLM_CPU_INT4_W4A8" in {each.name for each in by_method.engine.env}
+    assert mark(by_method, awq) not in (None, mark(by_hand, awq))
 
 
 # --- when ------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from quantbench.api.names import Device, Granularity, Kernel, KVCacheDType, Method, Verdict
 from quantbench.api.run import Attestation, ColdStart, Outcome, QuantBenchmarkRunSpec
+from quantbench.engine.arguments import LINEAR_BACKEND, QUANTIZATION, argument_values
 from quantbench.engine.attestation import UNQUANTIZED, fingerprint, in_words, parsed_version, read_log
 from quantbench.engine.methods import EngineRequest, EngineSettings, server_settings
 from quantbench.engine.version import EngineVersion, is_newer_than_known
@@ -12,6 +13,8 @@ from quantbench.results import ServerFacts
 
 NOT_EFFECTIVE = ("--served-model-name=", "--host=", "--port=")
 """Arguments that change nothing of what is measured."""
+CHOOSES_KERNEL = frozenset({"VLLM_DISABLED_KERNELS", "VLLM_TEST_FORCE_FP8_MARLIN"})
+"""Environment that asks for a kernel: what came of it is attested."""
 _SIXTEEN_BIT = frozenset({"auto", "bfloat16", "float16", "half", "float32"})
 
 
@@ -88,10 +91,11 @@ def expected_settings(spec: QuantBenchmarkRunSpec) -> EngineSettings | None:
 
 
 def _own_args(spec: QuantBenchmarkRunSpec) -> list[str]:
-    """The arguments without those that ask for a method, a kernel or a KV cache."""
+    """Arguments and environment without those that ask for a method, a kernel or a KV cache."""
     settings = expected_settings(spec)
     asked = set(settings.args) if settings else set()
-    return [arg for arg in spec.engine.args if arg not in asked and not arg.startswith(NOT_EFFECTIVE)]
+    args = [arg for arg in spec.engine.args if arg not in asked and not arg.startswith(NOT_EFFECTIVE)]
+    return args + [f"{each.name}={each.value}" for each in spec.engine.env if each.name not in CHOOSES_KERNEL]
 
 
 def mismatch(spec: QuantBenchmarkRunSpec, attested: Attested, facts: ServerFacts | None) -> Outcome | None:
@@ -133,16 +137,20 @@ def _other_version(spec: QuantBenchmarkRunSpec, attested: Attested) -> Outcome |
 
 def _not_quantized(spec: QuantBenchmarkRunSpec, attested: Attested) -> Outcome | None:
     found, method = attested.attestation, spec.variant.method
-    if method in (Method.BF16, Method.CUSTOM):
+    requested = f"method {method.value}"
+    hint = f"check that {spec.engine.model} is a checkpoint for method {method.value}"
+    if method is Method.CUSTOM:
+        requested = f"{QUANTIZATION}={argument_values(spec.engine.args).get(QUANTIZATION, UNQUANTIZED)}"
+        hint = "this quantization has no scheme for the linear layers of a dense model: use another one"
+    if method is Method.BF16 or requested.endswith(f"={UNQUANTIZED}"):
         return None
     verdict = Verdict.NOT_QUANTIZED
-    hint = f"check that {spec.engine.model} is a checkpoint for method {method.value}"
     if found.quantization == UNQUANTIZED:
         line = attested.lines.get("quantization")
-        return _outcome("NoQuantization", f"method {method.value}", "quantization=None", line, hint, verdict)
+        return _outcome("NoQuantization", requested, "quantization=None", line, hint, verdict)
     if found.quantized_layers == 0 and found.unquantized_layers:
         line, effective = attested.lines.get("structure"), f"none of {found.unquantized_layers} linear layers quantized"
-        return _outcome("NoQuantizedLayer", f"method {method.value}", effective, line, hint, verdict)
+        return _outcome("NoQuantizedLayer", requested, effective, line, hint, verdict)
     return None
 
 
@@ -166,10 +174,17 @@ def _other_quantization(spec: QuantBenchmarkRunSpec, settings: EngineSettings, a
 
 def _other_kernel(spec: QuantBenchmarkRunSpec, settings: EngineSettings, attested: Attested) -> Outcome | None:
     kernels = {name for layer in attested.attestation.linear_kernels for name in layer.kernel.split(", ")}
-    others = sorted(kernels - set(settings.kernels))
-    if not settings.kernels or not others:
+    if spec.variant.method is Method.CUSTOM:
+        # From 0.28 on vLLM only warns where it has no such kernel. Kernel classes carry their backend in their name.
+        backend = argument_values(spec.engine.args).get(LINEAR_BACKEND, "auto")
+        word = "" if backend == "auto" else backend.partition("_")[0]
+        others = sorted(name for name in kernels if word not in name.lower())
+        requested = f"{LINEAR_BACKEND}={backend}"
+    else:
+        others = sorted(kernels - set(settings.kernels)) if settings.kernels else []
+        requested = f"kernel {spec.variant.kernel.value} ({' or '.join(settings.kernels)})"
+    if not others:
         return None
-    requested = f"kernel {spec.variant.kernel.value} ({' or '.join(settings.kernels)})"
     hint = f"this kernel does not take every layer of {spec.engine.model} on this GPU: use kernel {Kernel.AUTO.value}"
     return _outcome("Kernel", requested, " and ".join(others), attested.lines.get(f"kernel {others[0]}"), hint)
 

@@ -11,7 +11,8 @@ from quantbench.engine.facts import ONE_AWQ, ONE_GPTQ
 from quantbench.engine.flags import owned_flag
 from quantbench.engine.rows import Fact, Fate, Row
 
-QUANTIZATION, LOAD_FORMAT = "--quantization", "--load-format"
+QUANTIZATION, LOAD_FORMAT, LINEAR_BACKEND = "--quantization", "--load-format", "--linear-backend"
+_READ = (QUANTIZATION, LOAD_FORMAT, LINEAR_BACKEND)
 
 
 def _unquantized(name: str) -> Fact:
@@ -79,18 +80,18 @@ LOAD_FORMATS: Mapping[tuple[Method, str], tuple[Row, ...]] = {
 
 def argument_rows(method: Method, args: Sequence[str]) -> tuple[Row, ...]:
     """The rows about arguments of this variant, of every version."""
-    given = _values(args)
+    given = argument_values(args)
     named = QUANTIZATIONS.get(given.get(QUANTIZATION, ""), ()) if method is Method.CUSTOM else ()
     return (*named, *LOAD_FORMATS.get((method, given.get(LOAD_FORMAT, "")), ()))
 
 
-def _values(args: Sequence[str]) -> dict[str, str]:
-    """Values of the two flags, however they are spelled; the last one counts, as in argparse."""
+def argument_values(args: Sequence[str]) -> dict[str, str]:
+    """Values of these three flags, however they are spelled; the last one counts, as in argparse."""
     found: dict[str, str] = {}
     for word, following in pairwise((*args, "")):
         head, equals, value = word.partition("=")
         flag = owned_flag(word) or head.replace("_", "-")
-        if flag not in (QUANTIZATION, LOAD_FORMAT):
+        if flag not in _READ:
             continue
         if not equals and head.startswith("-q") and head != "-q":
             value, equals = head[2:], "="  # -qNAME
