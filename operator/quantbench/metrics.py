@@ -129,7 +129,7 @@ def study_metrics(benchmarks: Iterable[JsonObject]) -> list[Metric]:
     )
     active = GaugeMetricFamily("quantbench_benchmark_active_runs", "Runs that hold a server.", labels=STUDY)
     spent = GaugeMetricFamily(
-        "quantbench_benchmark_gpu_seconds", "GPUs × time that ended servers existed.", labels=STUDY
+        "quantbench_benchmark_gpu_seconds", "GPUs × time that ended servers had a node.", labels=STUDY
     )
     complete = GaugeMetricFamily("quantbench_benchmark_complete", "1 once no run is left.", labels=STUDY)
     for raw in benchmarks:

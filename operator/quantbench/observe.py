@@ -1,7 +1,7 @@
 """Raw Kubernetes objects → the few facts that decisions need. Total functions: odd objects never raise."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -13,6 +13,7 @@ from quantbench.api.base import MAX_SECONDS, JsonObject
 from quantbench.api.benchmark import QuantBenchmarkSpec
 from quantbench.api.run import QuantBenchmarkRunSpec, QuantBenchmarkRunStatus
 from quantbench.api.status import QuantBenchmarkStatus
+from quantbench.raw import mapping, mappings, moment, text
 from quantbench.resources import labels
 from quantbench.resources.load import CONTAINER as LOAD_CONTAINER
 from quantbench.resources.server import CONTAINER as SERVER_CONTAINER
@@ -116,6 +117,11 @@ class Waiting:
         """The container refers to something that does not exist or cannot be created."""
         return self.reason in CONFIG_REASONS
 
+    @property
+    def missing(self) -> bool:
+        """The container refers to something that does not exist; runtimes that fail may do better next time."""
+        return self.reason == "CreateContainerConfigError"
+
 
 @dataclass(frozen=True)
 class Pod:
@@ -174,7 +180,7 @@ class Job:
     uid: str
     attempt: int
     created_at: str
-    deleting: bool
+    deleting_at: str | None
     failed: str | None
 
 
@@ -189,9 +195,21 @@ class Children:
     stale_jobs: tuple[Job, ...] = ()
 
     @property
+    def finished(self) -> bool:
+        """The load generator has done all that it was asked for."""
+        ended = self.load.terminated if self.load else None
+        return ended is not None and ended.exit_code == 0
+
+    @property
+    def left(self) -> tuple[Pod | Job, ...]:
+        """Everything that there is."""
+        current = (self.server, self.load, self.job)
+        return (*(child for child in current if child), *self.stale_pods, *self.stale_jobs)
+
+    @property
     def gone(self) -> bool:
         """Nothing is left."""
-        return not (self.server or self.job or self.load or self.stale_pods or self.stale_jobs)
+        return not self.left
 
 
 def read_benchmark(raw: JsonObject) -> Benchmark:
@@ -200,7 +218,7 @@ def read_benchmark(raw: JsonObject) -> Benchmark:
     Raises:
         pydantic.ValidationError: the specification does not fit the models, e.g. after a downgrade of the CRD.
     """
-    metadata = _mapping(raw, "metadata")
+    metadata = mapping(raw, "metadata")
     return Benchmark(
         name=str(metadata["name"]),
         namespace=str(metadata["namespace"]),
@@ -227,7 +245,7 @@ def read_run(raw: JsonObject) -> Run:
     Raises:
         pydantic.ValidationError: it does not fit the models. Its status holds results, so it is never guessed.
     """
-    metadata = _mapping(raw, "metadata")
+    metadata = mapping(raw, "metadata")
     return Run(
         name=str(metadata["name"]),
         namespace=str(metadata["namespace"]),
@@ -242,19 +260,27 @@ def read_run(raw: JsonObject) -> Run:
 
 def owned_by(child: Mapping[str, Any], uid: str) -> bool:
     """Whether the object's controller is the one with this uid: names and labels alone can be reused."""
-    return any(reference.get("uid") == uid for reference in _mappings(_mapping(child, "metadata"), "ownerReferences"))
+    return any(reference.get("uid") == uid for reference in mappings(mapping(child, "metadata"), "ownerReferences"))
 
 
-def children(pods: Iterable[JsonObject], jobs: Iterable[JsonObject], run_uid: str, attempt: int) -> Children:
-    """Sort a run's pods and jobs into the current attempt's and stale ones."""
+def children(
+    pods: Iterable[JsonObject], jobs: Iterable[JsonObject], run_uid: str, attempt: int, *, since: str = ""
+) -> Children:
+    """Sort a run's pods and jobs, which carry its label, into the current attempt's and stale ones.
+
+    A load pod whose Job is gone is still the run's: it may hold a result, and nobody else would remove it. Older than
+    the run (created ``since``) it is what a namesake has left, and stale.
+    """
+    jobs = list(jobs)
     own_jobs = [read_job(job) for job in jobs if owned_by(job, run_uid)]
-    job_uids = {job.uid for job in own_jobs}
+    owners, there = {run_uid, *(job.uid for job in own_jobs)}, {read_job(job).uid for job in jobs}
     server, load, stale = None, None, []
     for raw in pods:
-        if not (owned_by(raw, run_uid) or any(owned_by(raw, uid) for uid in job_uids)):
-            continue
         pod, component = read_pod(raw), _label(raw, labels.COMPONENT)
-        if pod.attempt != attempt:
+        left_behind = component == labels.LOAD and _without_job(raw, there)
+        if not left_behind and not any(owned_by(raw, uid) for uid in owners):
+            continue
+        if pod.attempt != attempt or (left_behind and pod.created_at < since):
             stale.append(pod)
         elif component == labels.SERVER:
             server = pod
@@ -270,12 +296,18 @@ def children(pods: Iterable[JsonObject], jobs: Iterable[JsonObject], run_uid: st
     )
 
 
+def _without_job(raw: Mapping[str, Any], jobs: Collection[str]) -> bool:
+    """Whether a pod's Job is none of these, or has let go of it (``kubectl delete job --cascade=orphan``)."""
+    references = mappings(mapping(raw, "metadata"), "ownerReferences")
+    return all(owner.get("kind") == "Job" and owner.get("uid") not in jobs for owner in references)
+
+
 def read_pod(raw: JsonObject) -> Pod:
     """The facts of a pod's main container and conditions."""
-    metadata, status, spec = _mapping(raw, "metadata"), _mapping(raw, "status"), _mapping(raw, "spec")
-    conditions = {str(condition.get("type")): condition for condition in _mappings(status, "conditions")}
-    state = _mapping(_main(_mappings(status, "containerStatuses")), "state")
-    initial = [_mapping(container, "state") for container in _mappings(status, "initContainerStatuses")]
+    metadata, status, spec = mapping(raw, "metadata"), mapping(raw, "status"), mapping(raw, "spec")
+    conditions = {str(condition.get("type")): condition for condition in mappings(status, "conditions")}
+    state = mapping(_main(mappings(status, "containerStatuses")), "state")
+    initial = [mapping(container, "state") for container in mappings(status, "initContainerStatuses")]
     scheduled, disrupted = conditions.get("PodScheduled", {}), conditions.get("DisruptionTarget", {})
     terminated = _termination(state)
     failures = (ended for ended in map(_termination, initial) if ended and ended.exit_code != 0)
@@ -285,9 +317,9 @@ def read_pod(raw: JsonObject) -> Pod:
         attempt=_attempt(raw),
         phase=str(status.get("phase", "Pending")),
         created_at=str(metadata.get("creationTimestamp", "")),
-        node=_text(spec, "nodeName"),
-        address=_text(status, "podIP"),
-        deleting_at=_moment(metadata, "deletionTimestamp"),
+        node=text(spec, "nodeName"),
+        address=text(status, "podIP"),
+        deleting_at=moment(metadata, "deletionTimestamp"),
         deletion_asked_at=_deletion_asked(metadata),
         reason=str(status.get("reason", "")),
         message=str(status.get("message", "")),
@@ -296,7 +328,7 @@ def read_pod(raw: JsonObject) -> Pod:
         sandbox_ready_at=_since(conditions, "PodReadyToStartContainers"),
         ready_at=_since(conditions, "Ready"),
         disrupted=_because(disrupted) if disrupted.get("status") == "True" else None,
-        started_at=_moment(_mapping(state, "running"), "startedAt") or (terminated.started_at if terminated else None),
+        started_at=moment(mapping(state, "running"), "startedAt") or (terminated.started_at if terminated else None),
         terminated=terminated,
         waiting=next((waiting for waiting in map(_waiting, (state, *initial)) if waiting), None),
         failed_init=next(failures, None),
@@ -305,9 +337,9 @@ def read_pod(raw: JsonObject) -> Pod:
 
 def read_job(raw: JsonObject) -> Job:
     """The facts of a load Job."""
-    metadata = _mapping(raw, "metadata")
+    metadata = mapping(raw, "metadata")
     failed = None
-    for condition in _mappings(_mapping(raw, "status"), "conditions"):
+    for condition in mappings(mapping(raw, "status"), "conditions"):
         if condition.get("type") == "Failed" and condition.get("status") == "True":
             failed = f"{condition.get('reason', '')}: {condition.get('message', '')}".strip(": ")
     return Job(
@@ -315,30 +347,9 @@ def read_job(raw: JsonObject) -> Job:
         uid=str(metadata.get("uid", "")),
         attempt=_attempt(raw),
         created_at=str(metadata.get("creationTimestamp", "")),
-        deleting=bool(metadata.get("deletionTimestamp")),
+        deleting_at=moment(metadata, "deletionTimestamp"),
         failed=failed,
     )
-
-
-def _mapping(parent: Any, key: str) -> Mapping[str, Any]:
-    value = parent.get(key) if isinstance(parent, Mapping) else None
-    return value if isinstance(value, Mapping) else {}
-
-
-def _mappings(parent: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    items = parent.get(key)
-    return [item for item in items if isinstance(item, Mapping)] if isinstance(items, list) else []
-
-
-def _text(parent: Mapping[str, Any], key: str) -> str | None:
-    value = parent.get(key)
-    return value if isinstance(value, str) and value else None
-
-
-def _moment(parent: Mapping[str, Any], key: str) -> str | None:
-    """A timestamp as it stands, or None where there is none that can be read."""
-    value = _text(parent, key)
-    return value if value and times.is_moment(value) else None
 
 
 def _main(containers: list[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -348,12 +359,12 @@ def _main(containers: list[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def _label(raw: JsonObject, key: str) -> str:
-    return str(_mapping(_mapping(raw, "metadata"), "labels").get(key, ""))
+    return str(mapping(mapping(raw, "metadata"), "labels").get(key, ""))
 
 
 def _since(conditions: Mapping[str, Mapping[str, Any]], kind: str) -> str | None:
     condition = conditions.get(kind, {})
-    return _moment(condition, "lastTransitionTime") if condition.get("status") == "True" else None
+    return moment(condition, "lastTransitionTime") if condition.get("status") == "True" else None
 
 
 def _because(condition: Mapping[str, Any]) -> str:
@@ -364,7 +375,7 @@ def _because(condition: Mapping[str, Any]) -> str:
 
 def _deletion_asked(metadata: Mapping[str, Any]) -> str | None:
     """When a pod's deletion was asked for; its deletionTimestamp is when the grace period ends."""
-    ends, grace = _moment(metadata, "deletionTimestamp"), metadata.get("deletionGracePeriodSeconds")
+    ends, grace = moment(metadata, "deletionTimestamp"), metadata.get("deletionGracePeriodSeconds")
     if ends is None or not isinstance(grace, int) or not 0 <= grace <= MAX_SECONDS:
         return ends
     try:
@@ -374,12 +385,12 @@ def _deletion_asked(metadata: Mapping[str, Any]) -> str | None:
 
 
 def _attempt(raw: JsonObject) -> int:
-    text = _label(raw, labels.ATTEMPT)
-    return int(text) if text.isdecimal() and len(text) < 16 else 0
+    number = _label(raw, labels.ATTEMPT)
+    return int(number) if number.isdecimal() and len(number) < 16 else 0
 
 
 def _termination(state: Mapping[str, Any]) -> Termination | None:
-    ended = _mapping(state, "terminated")
+    ended = mapping(state, "terminated")
     if not ended:
         return None
     code = ended.get("exitCode", 0)
@@ -387,13 +398,13 @@ def _termination(state: Mapping[str, Any]) -> Termination | None:
         exit_code=code if isinstance(code, int) else -1,
         reason=str(ended.get("reason", "")),
         message=str(ended.get("message", "")),
-        started_at=_moment(ended, "startedAt"),
-        finished_at=_moment(ended, "finishedAt"),
+        started_at=moment(ended, "startedAt"),
+        finished_at=moment(ended, "finishedAt"),
     )
 
 
 def _waiting(state: Mapping[str, Any]) -> Waiting | None:
-    reason = _text(_mapping(state, "waiting"), "reason")
+    reason = text(mapping(state, "waiting"), "reason")
     if reason in ("PodInitializing", "ContainerCreating", None):
         return None
-    return Waiting(reason, str(_mapping(state, "waiting").get("message", "")))
+    return Waiting(reason, str(mapping(state, "waiting").get("message", "")))

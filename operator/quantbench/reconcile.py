@@ -94,7 +94,7 @@ class Reconciler:
         selector = f"{labels.RUN}={run.name}"
         pods = await self.kube.list("Pod", run.namespace, selector)
         jobs = await self.kube.list("Job", run.namespace, selector)
-        own = children(pods, jobs, run.uid, run.status.attempt)
+        own = children(pods, jobs, run.uid, run.status.attempt, since=run.created_at)
         evidence = await self.evidence(run, own, wanted_logs(run, own, self.clock()))
         decision = decide_run(run, own, evidence, self.runner, self.clock())
         try:

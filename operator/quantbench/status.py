@@ -41,12 +41,12 @@ class Costs:
 
 
 def gpu_hours(runs: Iterable[Run], now: str) -> Costs:
-    """GPUs × the time that server pods existed. Servers on the CPU cost nothing."""
+    """GPUs × the time that server pods had a node: pending ones hold no GPU. Servers on the CPU cost nothing."""
     ended = running = 0.0
     for run in runs:
         gpus, status = run.spec.target.gpus, run.status
         ended += gpus * status.server_seconds
-        current = times.seconds_between(status.times.server_created, status.times.released or now) or 0.0
+        current = times.seconds_between(status.times.scheduled, status.times.released or now) or 0.0
         if status.times.released:
             ended += gpus * current
         else:

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from harness import lives
-from harness.api import Refused
+from harness.api import Refused, path_of
 from harness.invariants import Invariants
 from harness.kubelet import NODE_LABEL
 from harness.lab import Lab
@@ -57,6 +57,11 @@ class Held:
             if space.stage(self.variant) == self.stage and space.ever("Pod", "server"):
                 return self.stage != "Loading" or bool(run["status"].get("passes"))
         return False
+
+    def decided(self) -> bool:
+        """Whether the first run has given its attempt up, or has a verdict."""
+        status = (self.space.run(self.variant) or {}).get("status", {})
+        return bool(status.get("attempt", 1) > 1 or status.get("verdict"))
 
     async def let_go(self) -> None:
         self.free.set()
@@ -201,7 +206,7 @@ async def test_pod_deleted_while_the_operator_is_away(lab: Lab, robbed: str) -> 
     await space.until(lambda: pod.raw["status"]["phase"] in ("Failed", "Succeeded"), about="the pod's end")
     operator = lab.operator(space)
     operator.start()
-    await space.until_stage(held.variant, "Pending", "Ended", "Releasing")
+    await space.until(held.decided, about="the loss, or a verdict, is stored")
     there.set()
     held.free.set()
     await space.until_complete()
@@ -209,6 +214,75 @@ async def test_pod_deleted_while_the_operator_is_away(lab: Lab, robbed: str) -> 
     assert run is not None
     assert space.verdicts()[held.variant] == "Measured/AllPassesValid"
     assert (run["status"]["attempt"], run["status"]["lost"]) == (2, 1)
+
+
+@pytest.mark.parametrize("robbed", ["server", "load"])
+async def test_next_attempt_waits_until_the_last_one_is_gone(lab: Lab, robbed: str) -> None:
+    """A lost server holds its GPU for as long as its volumes are taken down."""
+    held = await Held.at(lab, "Loading")
+    space, there = held.space, asyncio.Event()
+    lab.kubelet.unmounting[space.name] = there
+    await lab.api.delete("Pod", space.name, next(seen for seen in space.ever("Pod", robbed)).name)
+    await space.until(held.decided, about="the attempt is lost")
+    await held.operator.controller.resync()
+    await space.until(lambda: all(seen.raw["metadata"].get("deletionTimestamp") for seen in space.ever("Pod")))
+    await held.operator.idle()
+    assert len(space.ever("Pod", "server")) == 1
+    assert "waiting for the pods of the last attempt" in str(space.run(held.variant))
+    there.set()
+    held.free.set()
+    await space.until_complete()
+    held.invariants.check(abandoned=True)
+    assert space.verdicts()[held.variant] == "Measured/AllPassesValid"
+
+
+async def test_node_that_never_answers(lab: Lab) -> None:
+    """Its pods stay for ever: the study goes on without them, and says where they are."""
+    held = await Held.at(lab, "Releasing")
+    space = held.space
+    await held.operator.jump(200)
+    await held.operator.idle()
+    assert len(space.ever("Pod", "server")) == 1
+    await held.operator.jump(110)
+    await space.until(lambda: space.condition("Complete").get("status") == "True", about="the study is complete")
+    assert set(space.verdicts().values()) == {"Measured/AllPassesValid"}
+    run, server = space.run(held.variant), space.ever("Pod", "server", held.variant)[0]
+    assert run is not None
+    assert not server.gone
+    (complete,) = run["status"]["conditions"]
+    assert f"pod {server.name} on node {space.node}" in complete["message"]
+    held.free.set()
+    await space.until(lambda: not space.children(), about="the node is back")
+
+
+@pytest.mark.parametrize("robbed", ["server", "job", "job, its pod left"])
+async def test_measured_while_the_operator_is_away(lab: Lab, robbed: str) -> None:
+    """A finished result counts, whatever happens to the other objects before an operator looks at it."""
+    held = await Held.at(lab, "Loading")
+    space, there = held.space, asyncio.Event()
+    await held.operator.stop()
+    held.free.set()
+    (load,) = space.ever("Pod", "load")
+    await space.until(lambda: load.raw["status"]["phase"] == "Succeeded", about="the load generator is done")
+    lab.kubelet.unmounting[space.name] = there
+    if robbed == "server":
+        server = space.ever("Pod", "server")[0]
+        await lab.api.call("DELETE", path_of("Pod", space.name, server.name), {"gracePeriodSeconds": 0})
+        await space.until(lambda: server.gone, about="the server is gone")
+    else:
+        job = space.ever("Job")[0]
+        options = {"propagationPolicy": "Orphan" if "left" in robbed else "Background"}
+        await lab.api.call("DELETE", path_of("Job", space.name, job.name), options)
+        await space.until(lambda: job.gone, about="the Job is gone")
+    lab.operator(space).start()
+    await space.until(held.decided, about="the verdict")
+    there.set()
+    await space.until_complete()
+    run = space.run(held.variant)
+    assert run is not None
+    assert (run["status"].get("attempt", 1), run["status"].get("lost", 0)) == (1, 0)
+    assert space.verdicts()[held.variant] == "Measured/AllPassesValid"
+    held.invariants.check(abandoned=True)
 
 
 async def test_job_deleted_by_someone(lab: Lab) -> None:

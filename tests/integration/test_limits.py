@@ -130,14 +130,18 @@ async def test_quota_that_becomes_free(space: Space, operator: Operator) -> None
 
 
 async def test_quota_that_forbids_the_load_pod(space: Space, operator: Operator) -> None:
-    """The Job controller makes that pod, so the run waits for it up to the limit for loading, then frees its GPU."""
+    """The Job controller makes that pod, and tells only its Job why it cannot: a GPU does not wait long for it."""
     await space.forbid(pods="1")
-    await space.submit()
-    await space.until(lambda: space.ever("Job"), about="the load Job")
+    await space.submit(limits={"scheduleTimeout": "70s"})
     await space.until(lambda: "waiting for the load generator" in str(space.runs()), about="the wait shows")
-    await space.edit({"limits": {"loadTimeout": "1s"}})
+    await operator.jump(61)
+    await space.until(lambda: "the Job controller made no pod" in str(space.runs()), about="the reason shows")
+    assert not space.verdicts()
+    await operator.jump(15)
     await space.until_complete()
-    assert set(space.verdicts().values()) == {"TimedOut/LoadTimeout"}
+    assert set(space.verdicts().values()) == {"Unschedulable/LoadPodMissing"}
+    assert "kubectl describe job" in space.verdict("bf16")["message"]
+    assert not space.ever("Pod", "load")
 
 
 async def test_quota_that_forbids_runs(space: Space, operator: Operator) -> None:

@@ -147,6 +147,7 @@ def test_nothing_of_the_core_is_missing_from_the_contract() -> None:
         "findings",
         "observe",
         "plan",
+        "raw",
         "regimes",
         "resources",
         "results",

@@ -28,7 +28,15 @@ from quantbench.api.benchmark import QuantBenchmarkSpec
 from quantbench.api.names import Verdict
 from quantbench.api.status import QuantBenchmarkStatus
 from quantbench.decide.actions import Apply, Decision, Delete, PatchSpec
-from quantbench.decide.benchmark import CREATED_AT_ONCE, REPEATABLE, WATCHDOG_SECONDS, decide_benchmark, decide_invalid
+from quantbench.decide.benchmark import (
+    CREATED_AT_ONCE,
+    PASSING,
+    REPEATABLE,
+    WATCHDOG_SECONDS,
+    decide_benchmark,
+    decide_invalid,
+)
+from quantbench.engine.signatures import SIGNATURES
 from quantbench.execute import merge_patch
 from quantbench.observe import Run, benchmark_status, read_run
 from quantbench.plan import FieldError, make_plan, run_spec
@@ -180,20 +188,62 @@ def test_hopeless_cells_do_not_stop_others() -> None:
 def test_a_target_without_nodes_is_closed() -> None:
     spec = several("a", "b", "c", targets=[{"name": "x"}, {"name": "y"}], sampling={"starts": 2})
     first = next(planned for planned in plan_of(spec).runs if planned.target == "x")
-    decision = decide(spec, [a_run(spec, first.name, ended("Unschedulable"))])
+    decision = decide(spec, [a_run(spec, first.name, ended("Unschedulable", reason="NoNode"))])
     refused = [action.manifest["spec"] for action in decision.actions if isinstance(action, Apply)]
     by_target = Counter((made["target"]["name"], "refusal" in made) for made in refused)
     assert by_target == {("x", True): 4, ("y", False): 1}  # two other variants twice; the first one's is pointless
     refusal = next(made["refusal"] for made in refused if "refusal" in made)
     assert (refusal["verdict"], refusal["reason"]) == ("Unschedulable", "NoNode")
-    assert first.name in refusal["message"]
+    assert refusal["message"] == f"no node was found for target x by run {first.name}: as it went"
+
+
+BUSY = "no node for pod p within 900 s: 0/3 nodes are available: 1 Insufficient nvidia.com/gpu, 2 node(s) didn't match"
+
+
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [("NoNode", BUSY), ("PodForbidden", "exceeded quota"), ("NoNodeForLoad", "0/3 nodes"), ("LoadPodMissing", "quota")],
+)
+def test_a_target_whose_gpus_are_in_use_stays_open(reason: str, message: str) -> None:
+    spec = several("a", "b", sampling={"starts": 2})
+    first = plan_of(spec).runs[0]
+    decision = decide(spec, [a_run(spec, first.name, ended("Unschedulable", reason=reason, message=message))])
+    manifests = [action.manifest["spec"] for action in decision.actions if isinstance(action, Apply)]
+    assert len(manifests) == 1
+    assert "refusal" not in manifests[0]
+    # What held a GPU in vain is not repeated, what only waited is.
+    again = reason in ("NoNode", "PodForbidden")
+    assert next_status(decision).progress == ("1/4" if again else "1/3")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "reason", "again"),
+    [
+        ("Failed", "GPUDefect", True),
+        ("Failed", "GPUUnavailable", True),
+        ("ModelUnavailable", "HubUnreachable", True),
+        ("ModelUnavailable", "RateLimited", True),
+        ("ModelUnavailable", "Gated", False),
+        ("Failed", "CreateContainerConfigError", False),
+        ("Unschedulable", "NoNode", False),
+    ],
+)
+def test_what_another_node_or_time_mends_is_tried_again(verdict: str, reason: str, again: bool) -> None:
+    spec = several("a", sampling={"starts": 3})
+    decision = decide(spec, [a_run(spec, plan_of(spec).runs[0].name, ended(verdict, reason=reason))])
+    assert next_status(decision).progress == ("1/3" if again else "1/1")
+
+
+@pytest.mark.parametrize("reason", sorted(PASSING - {"PodForbidden"}))
+def test_reasons_of_a_passing_fault_are_the_diagnosis_own(reason: str) -> None:
+    assert reason in {signature.reason for signature in SIGNATURES}
 
 
 def test_a_closed_target_stays_closed_for_more_runs_than_are_recorded_at_once() -> None:
     names = [f"v{place}" for place in range(30)]
     spec = several(*names, sampling={"starts": 4}, limits={"parallelism": 5})
     first = plan_of(spec).runs[0]
-    decision = decide(spec, [a_run(spec, first.name, ended("Unschedulable"))])
+    decision = decide(spec, [a_run(spec, first.name, ended("Unschedulable", reason="NoNode"))])
     manifests = [action.manifest["spec"] for action in decision.actions if isinstance(action, Apply)]
     assert len(manifests) == CREATED_AT_ONCE
     assert all("refusal" in made for made in manifests)
@@ -203,7 +253,7 @@ def test_a_recorded_refusal_does_not_close_a_target() -> None:
     spec = several("a", "b")
     first = plan_of(spec).runs[0]
     refusal = {"verdict": "Unschedulable", "reason": "NoNode", "message": "m"}
-    decision = decide(spec, [a_run(spec, first.name, ended("Unschedulable"), refusal=refusal)])
+    decision = decide(spec, [a_run(spec, first.name, ended("Unschedulable", reason="NoNode"), refusal=refusal)])
     manifests = [action.manifest["spec"] for action in decision.actions if isinstance(action, Apply)]
     assert not any("refusal" in made for made in manifests)
 
@@ -249,7 +299,7 @@ def test_the_budget() -> None:
 
 def test_running_servers_count_for_the_budget() -> None:
     spec = several("a", "b", limits={"gpuHours": 0.5, "parallelism": 2})
-    busy = runs_of(spec, {"times": {"serverCreated": at(0)}})
+    busy = runs_of(spec, {"times": {"serverCreated": at(-900), "scheduled": at(0)}})
     assert len(created(decide(spec, busy, now=1799))) == 1
     assert created(decide(spec, busy, now=1801)) == []
     assert conditions(decide(spec, busy, now=1801))["Complete"] == ("False", "Running")

@@ -190,6 +190,26 @@ def test_release() -> None:
     assert decide(now=999, status=gone.status) == Decision()
 
 
+def test_a_node_that_never_answers_does_not_hold_the_study_for_ever() -> None:
+    status = decide(*DONE, now=121, load_log=text(GOOD)).status
+    server, load = (deleted(raw, 122, grace=1) for raw in (DONE[0], DONE[2]))
+    waited = decide(server, now=423, status=status)
+    assert stage(waited)[:2] == ("True", "Releasing")
+    given_up = decide(server, now=424, status=status)
+    assert next_status(given_up).times.released == at(424)
+    assert stage(given_up) == (
+        "True",
+        "Ended",
+        "pod demo-bf16-s1 on node node-1 was deleted and does not end: its GPU may still be taken; 1 passes, all valid",
+    )
+    assert verdict(given_up) == ("Measured", "AllPassesValid")
+    # Each of them has its own time, stale ones of an earlier attempt too.
+    assert stage(decide(server, deleted(load, 300), now=500, status=status))[1] == "Releasing"
+    assert stage(decide(server, DONE[1], now=500, status=status))[1] == "Releasing"
+    late = decide(server, deleted(pod(attempt=2), 122), now=500, status=status)
+    assert "pod demo-bf16-s1 on node node-1, pod demo-bf16-s2 on node node-1 was deleted" in stage(late)[2]
+
+
 def test_a_released_run_removes_what_reappears() -> None:
     decision = decide(pod(attempt=2), status=ended())
     assert decision.status is None
@@ -208,7 +228,8 @@ def test_a_released_run_removes_what_reappears() -> None:
         ((pod(scheduled=None),), {"now": 901}, ("Unschedulable", "NoNode")),
         ((pod(state=running()), job()), {"now": 1206}, ("TimedOut", "StartTimeout")),
         ((LOADING[0], job(), pod(labels.LOAD, waiting("ErrImageNeverPull", "not present"))), {}, ("ImageUnavailable", "ErrImageNeverPull")),
-        ((LOADING[0], job(), pod(labels.LOAD, waiting("CreateContainerConfigError", "no secret"))), {"now": 99}, ("Failed", "CreateContainerConfigError")),
+        ((LOADING[0], job(), pod(labels.LOAD, waiting("CreateContainerConfigError", "no secret"))), {"now": 99, "status": {"times": {"blocked": at(38)}}}, ("Failed", "CreateContainerConfigError")),
+        ((LOADING[0], job(), pod(labels.LOAD, scheduled=None)), {"now": 901}, ("Unschedulable", "NoNodeForLoad")),
         ((LOADING[0], job(failed="BackoffLimitExceeded")), {"now": 99}, ("Failed", "LoadJobFailed")),
         (LOADING, {"now": 1841}, ("TimedOut", "LoadTimeout")),
         ((LOADING[0], job(), pod(labels.LOAD, terminated(1, until=60))), {"now": 61}, ("Failed", "ResultMissing")),
@@ -225,6 +246,27 @@ def test_how_runs_end(raws: tuple[JsonObject, ...], more: dict[str, Any], wanted
     (said,) = decision.actions
     assert isinstance(said, Emit)
     assert (said.reason, said.warning) == (wanted[0], True)
+
+
+def test_a_missing_object_has_its_minute_after_a_long_pull() -> None:
+    """The kubelet looks for what a container refers to once its image is there."""
+    missing = pod(state=waiting("CreateContainerConfigError", 'secret "hub" not found'))
+    first = decide(missing, now=600)
+    assert (verdict(first), next_status(first).times.blocked) == (None, at(600))
+    again = decide(missing, now=660, status=first.status)
+    assert (verdict(again), next_status(again).times.blocked) == (None, at(600))
+    assert verdict(decide(missing, now=661, status=first.status)) == ("Failed", "CreateContainerConfigError")
+    # Once it runs, the next wait is a new one.
+    mended = decide(pod(state=running()), now=610, status=first.status)
+    assert next_status(mended).times.blocked is None
+
+
+@pytest.mark.parametrize("reason", ["CreateContainerError", "RunContainerError"])
+def test_what_a_runtime_fails_at_may_pass(reason: str) -> None:
+    failing = pod(state=waiting(reason, "context deadline exceeded"))
+    first = decide(failing, now=300)
+    assert verdict(decide(failing, now=1205, status=first.status)) is None
+    assert verdict(decide(failing, now=1206, status=first.status)) == ("Failed", reason)
 
 
 def test_a_refused_run_ends_at_once_without_a_pod() -> None:
@@ -258,6 +300,20 @@ def test_odd_times_in_the_log_stop_nothing(time: str) -> None:
         )
     )
     assert stage(decide(*LOADING, now=70, load_log=log))[1] == "Loading"
+
+
+def test_a_load_pod_that_the_job_controller_may_not_make() -> None:
+    server = pod(state=running(), ready=40)
+    assert stage(decide(server, job(), now=68))[2] == "waiting for the load generator"
+    missing = "the Job controller made no pod: quota or admission policy, see kubectl describe job demo-bf16-l1"
+    assert stage(decide(server, job(), now=69))[2] == missing
+    assert stage(decide(pod(state=running()), job(), now=69))[1:] == ("Starting", missing)
+    # A GPU waits, so the limit for scheduling counts only as far as it is short.
+    for limits, until in (({}, 308), ({"scheduleTimeoutSeconds": 100}, 108), ({"scheduleTimeoutSeconds": 1}, 68)):
+        assert verdict(decide(server, job(), now=until, limits=limits)) is None
+        late = decide(server, job(), now=until + 1, limits=limits)
+        assert verdict(late) == ("Unschedulable", "LoadPodMissing")
+        assert stage(late)[2] == missing
 
 
 # --- losses ----------------------------------------------------------------------------------------------------
@@ -296,10 +352,27 @@ def test_a_lost_pod_means_another_attempt(loss: str) -> None:
     assert created(decide(status=following.status, now=72)) == ["Pod"]
 
 
+def test_the_next_server_waits_until_the_last_one_is_gone() -> None:
+    """A pod that is asked to go still holds its GPU."""
+    lost = {"attempt": 2, "lost": 1}
+    going = deleted(pod(state=running()), 60)
+    waiting_for_it = decide(going, status=lost, now=70)
+    assert (created(waiting_for_it), removed(waiting_for_it)) == ([], [])
+    assert stage(waiting_for_it)[:2] == ("False", "Pending")
+    assert created(decide(status=lost, now=70)) == ["Pod"]
+    # On a node that does not answer it stays for ever.
+    assert created(decide(going, status=lost, now=390)) == []
+    stuck = decide(going, status=lost, now=391)
+    assert created(stuck) == ["Pod"]
+    assert "pod demo-bf16-s1 on node node-1" in stage(stuck)[2]
+
+
 def test_what_lost_servers_cost_is_counted() -> None:
-    before = {**RECORDED, "serverSeconds": 100.0, "times": {"serverCreated": at(0)}}
+    before = {**RECORDED, "serverSeconds": 100.0, "times": {"serverCreated": at(-60), "scheduled": at(0)}}
     assert next_status(decide(job(), status=before, now=70)).server_seconds == 170.0
-    # A clock that goes backwards earns nothing.
+    # Waiting for a node costs nothing, and a clock that goes backwards earns nothing.
+    pending = {**before, "times": {"serverCreated": at(-60)}}
+    assert next_status(decide(job(), status=pending, now=70)).server_seconds == 100.0
     assert next_status(decide(job(), status=before, now=-70)).server_seconds == 100.0
 
 
@@ -314,6 +387,51 @@ def test_given_up_after_too_many_losses() -> None:
 def test_a_server_lost_after_the_last_pass_loses_nothing() -> None:
     decision = decide(evicted(DONE[0]), *DONE[1:], status=RECORDED, now=121, load_log=text(GOOD))
     assert verdict(decision) == ("Measured", "AllPassesValid")
+
+
+ONCE = {**RECORDED, "loadJob": "demo-bf16-l1", "times": {"serverCreated": at(0), "scheduled": at(5), "ready": at(40)}}
+AFTERWARDS = {
+    "the server is gone": (DONE[1], DONE[2]),
+    "the server is another": (pod(changes={"metadata": {"uid": "another"}}), *DONE[1:]),
+    "the Job is gone": (DONE[0], DONE[2]),
+    "all is gone but the load pod": (DONE[2],),
+    "all is gone and the load pod goes": (deleted(DONE[2], 125),),
+}
+
+
+@pytest.mark.parametrize("what", AFTERWARDS)
+def test_a_finished_measurement_is_judged_first(what: str) -> None:
+    """What happens to the other pods while the operator is away does not matter."""
+    raws = AFTERWARDS[what]
+    assert wanted(*raws, status=ONCE).load
+    decision = decide(*raws, status=ONCE, now=130, load_log=text(GOOD))
+    assert verdict(decision) == ("Measured", "AllPassesValid")
+    assert next_status(decision).times.server_created == at(0).replace(".000", "" if raws[0] is DONE[0] else ".000")
+    assert removed(decision) == []
+    server = next_status(decision).server
+    assert server is not None
+    assert server.uid == RECORDED["server"]["uid"]
+
+
+def test_a_finished_measurement_whose_log_went_with_its_node_is_lost() -> None:
+    waiting_for_it = decide(DONE[2], status=ONCE, now=130, load_log=None)
+    assert verdict(waiting_for_it) is None
+    assert next_status(waiting_for_it).attempt == 1
+    assert next_status(decide(DONE[2], status=ONCE, now=130, load_log=None, suspend=True)).attempt == 1
+    lost = decide(DONE[2], status=ONCE, now=181, load_log=None)
+    assert (next_status(lost).attempt, next_status(lost).lost) == (2, 1)
+    # With all pods in their places nothing is lost: the log itself is at fault.
+    assert verdict(decide(*DONE, status=ONCE, now=181, load_log=None)) == ("Failed", "LogUnavailable")
+
+
+def test_a_load_pod_that_nobody_owns_is_removed() -> None:
+    """What `kubectl delete job --cascade=orphan` leaves behind."""
+    orphan = pod(labels.LOAD, running(15), changes={"metadata": {"ownerReferences": []}})
+    lost = decide(LOADING[0], orphan, status=ONCE, now=70)
+    assert (next_status(lost).attempt, removed(lost)) == (2, [])
+    following = decide(orphan, status=lost.status, now=71)
+    assert removed(following) == [("Pod", "demo-bf16-l1")]
+    assert removed(decide(orphan, status=ended())) == [("Pod", "demo-bf16-l1")]
 
 
 def test_passes_of_an_earlier_attempt_do_not_count() -> None:

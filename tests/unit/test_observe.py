@@ -187,6 +187,24 @@ def test_children_of_a_namesake_are_ignored() -> None:
     assert sort([foreign], []).gone
 
 
+def test_a_load_pod_without_its_job_is_still_the_runs() -> None:
+    load, orphan = pod(labels.LOAD), pod(labels.LOAD, changes={"metadata": {"ownerReferences": []}})
+    for raw in (load, orphan):
+        found = sort([raw], [])
+        assert found.load is not None
+        assert not found.gone
+        assert [stale.name for stale in sort([raw], [], attempt=2).stale_pods] == ["demo-bf16-l1"]
+    # That of a namesake's Job is not, nor what a namesake has left.
+    foreign = job()
+    foreign["metadata"]["ownerReferences"][0]["uid"] = "an-earlier-run"
+    assert sort([load], [foreign]).gone
+    left = children([load], [], "run-0", 1, since=at(1).replace(".000", ""))
+    assert (left.load, len(left.stale_pods)) == (None, 1)
+    assert children([load], [], "run-0", 1, since=at(0).replace(".000", "")).load is not None
+    # A server needs no Job; one that is not the run's is another's.
+    assert sort([pod(changes={"metadata": {"ownerReferences": []}})], []).gone
+
+
 def test_the_newest_load_pod_counts() -> None:
     second = pod(labels.LOAD, changes={"metadata": {"name": "second", "creationTimestamp": at(50)}})
     for pods in ([pod(labels.LOAD), second], [second, pod(labels.LOAD)]):

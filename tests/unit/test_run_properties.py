@@ -16,7 +16,9 @@ from core_support.fake_kube import Crash, FakeKube
 from core_support.logs import a_pass, event, seal, server_log, text, whole
 from core_support.objects import RUNNER, later, run_raw, stored, study
 from core_support.pods import condition, running, terminated, waiting
+from quantbench import times
 from quantbench.api.base import JsonObject
+from quantbench.decide.deadlines import STUCK_AFTER
 from quantbench.execute import merge_patch
 from quantbench.kube import ApiError
 from quantbench.observe import read_run
@@ -139,6 +141,8 @@ class AnyCluster(RuleBasedStateMachine):
                 recorded = before.get("server") if kind == "Pod" else before.get("loadJob")
                 assert recorded is None, f"{kind} {name} created a second time"
                 assert not (kind == "Pod" and attempt in self.recorded), f"a second server for attempt {attempt}"
+                others = [pod for (what, other), pod in here.items() if what == "Pod" and other != name]
+                assert kind == "Job" or not any(map(self.held, others)), f"{name} created beside a pod that goes"
         if before.get("times", {}).get("released") and not here.keys() - {(KEY.kind, NAME)} - _events(here):
             assert writes == [], "a released run is at rest"
 
@@ -174,17 +178,29 @@ class AnyCluster(RuleBasedStateMachine):
             self.kube.ask_for_deletion(raw["metadata"]["name"], grace)
 
     @precondition(lambda self: self.jobs())
-    @rule()
-    def user_deletes_the_job(self) -> None:
+    @rule(orphan=st.booleans(), at_once=st.booleans())
+    def user_deletes_the_job(self, orphan: bool, at_once: bool) -> None:
         for raw in self.jobs():
             del self.kube.objects["Job", raw["metadata"]["name"]]
-        self.collect_garbage()
+        if orphan:
+            for raw in self.pods(labels.LOAD):
+                raw["metadata"]["ownerReferences"] = []
+        elif at_once:
+            self.collect_garbage()
+
+    @precondition(lambda self: self.pods(labels.SERVER))
+    @rule()
+    def server_is_taken_away(self) -> None:
+        """As after a drain, or by garbage collection of a dead node's pods."""
+        for raw in self.pods(labels.SERVER):
+            del self.kube.objects["Pod", raw["metadata"]["name"]]
 
     def collect_garbage(self) -> None:
         """What a deleted owner leaves behind is deleted in the background."""
         uids = {raw["metadata"]["uid"] for raw in self.kube.objects.values()}
         for raw in self.pods():
-            if not uids & {reference["uid"] for reference in raw["metadata"]["ownerReferences"]}:
+            owners = {reference["uid"] for reference in raw["metadata"]["ownerReferences"]}
+            if owners and not uids & owners:
                 self.kube.ask_for_deletion(raw["metadata"]["name"], 30)
 
     # --- scheduler, kubelet, Job controller ------------------------------------------------------------------------
@@ -384,6 +400,11 @@ class AnyCluster(RuleBasedStateMachine):
     def one_server_at_a_time(self) -> None:
         alive = [raw for raw in self.pods(labels.SERVER) if "deletionTimestamp" not in raw["metadata"]]
         assert len(alive) <= 1
+
+    def held(self, raw: JsonObject) -> bool:
+        """Whether a pod may still hold a GPU, as far as it is known when to stop believing that."""
+        until = raw["metadata"].get("deletionTimestamp")
+        return until is None or later(self.kube.seconds) - times.parse(until) <= STUCK_AFTER
 
     def the_status_can_be_read_again(self) -> None:
         read = read_run(self.kube.objects[KEY.kind, NAME]).status

@@ -31,8 +31,9 @@ def test_gpu_hours() -> None:
     assert gpu_hours([hour], at(9999)).total == pytest.approx(2.0)
     earlier = run(two, status=merged(ended(seconds=3600), {"serverSeconds": 1800.0}))
     assert gpu_hours([hour, earlier], at(9999)).ended == pytest.approx(5.0)
-    running = run(two, status={"times": {"serverCreated": at(0)}})
-    costs = gpu_hours([running], at(1800))
+    running = run(two, status={"times": {"serverCreated": at(-300), "scheduled": at(0)}})
+    pending = run(two, status={"times": {"serverCreated": at(0)}})
+    costs = gpu_hours([running, pending], at(1800))
     assert (costs.ended, costs.running) == (0.0, pytest.approx(1.0))
     assert gpu_hours([run(two)], at(5)).total == 0.0
     cpu = run(study(targets=[{"name": "t", "gpus": 0}]), status=ended(seconds=3600))

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from core_support.logs import a_pass, seal, text, whole
-from core_support.objects import later, run, study
+from core_support.objects import at, later, run, study
 from core_support.pods import condition, pod, running, terminated, waiting
 from quantbench.api.base import JsonObject
 from quantbench.api.names import Verdict
 from quantbench.api.run import Outcome
-from quantbench.decide.verdicts import cannot_start, load_ended, server_ended, start_timeout
+from quantbench.decide.verdicts import cannot_start, load_cannot_start, load_ended, server_ended, start_timeout
 from quantbench.observe import Pod, read_pod
 from quantbench.resources import labels
 from quantbench.results import parse_log, read_passes
@@ -227,8 +227,8 @@ def test_the_runner_could_not_be_brought() -> None:
 # --- pods that never run ---------------------------------------------------------------------------------------
 
 
-def blocked(of: Pod, now: float) -> tuple[str, str] | None:
-    return said(cannot_start(of, later(now), MINUTE, SPEC.limits))
+def blocked(of: Pod, now: float, since: str | None = None) -> tuple[str, str] | None:
+    return said(cannot_start(of, later(now), MINUTE, SPEC.limits, since))
 
 
 def test_no_node() -> None:
@@ -256,8 +256,20 @@ def test_other_image_faults_get_the_time_to_mend() -> None:
 
 def test_references_to_what_does_not_exist() -> None:
     missing = read_pod(pod(state=waiting("CreateContainerConfigError", 'secret "hub" not found')))
-    assert blocked(missing, 64) is None
-    assert blocked(missing, 66) == ("Failed", "CreateContainerConfigError")
+    assert blocked(missing, 660) is None
+    assert blocked(missing, 660, at(600)) is None
+    assert blocked(missing, 661, at(600)) == ("Failed", "CreateContainerConfigError")
+    assert blocked(missing, 1206) == ("Failed", "CreateContainerConfigError")
+
+
+def test_a_load_pod_without_a_node() -> None:
+    found = load_cannot_start(load(), later(901), MINUTE, SPEC.limits)
+    assert found is None
+    homeless = read_pod(pod(labels.LOAD, scheduled=None))
+    found = load_cannot_start(homeless, later(901), MINUTE, SPEC.limits)
+    assert said(found) == ("Unschedulable", "NoNodeForLoad")
+    assert found is not None
+    assert "nodeSelector" not in (found.hint or "")
 
 
 def test_a_running_pod_is_not_blocked() -> None:
@@ -281,7 +293,7 @@ def test_long_texts_fit_into_the_status() -> None:
         outcome(whole(complete=False, error={"reason": LONG, "message": LONG}), code=1),
         start_timeout(SERVING, LONG, SPEC.limits),
         cannot_start(read_pod(pod(state=waiting("ErrImagePull", "not found " + LONG))), later(9), MINUTE, SPEC.limits),
-        cannot_start(read_pod(pod(state=waiting("StartError", LONG))), later(99), MINUTE, SPEC.limits),
+        cannot_start(read_pod(pod(state=waiting("StartError", LONG))), later(1300), MINUTE, SPEC.limits),
     ]
     for found in outcomes:
         assert found is not None

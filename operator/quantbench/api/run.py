@@ -272,13 +272,17 @@ class StageTimes(Model):
     scheduled: str | None = text("It got a node.", longest=32, default=None)
     sandbox_ready: str | None = text("Its network was there.", longest=32, default=None)
     server_started: str | None = text("Its container started.", longest=32, default=None)
+    blocked: str | None = text(
+        "A container was first seen to wait for an object that is missing.", longest=32, default=None
+    )
+    server_finished: str | None = text("Its container ended.", longest=32, default=None)
     load_created: str | None = text("The load Job was created.", longest=32, default=None)
     ready: str | None = text("The server answered.", longest=32, default=None)
     first_pass: str | None = text("The first pass, warm-up included, began.", longest=32, default=None)
     last_pass: str | None = text("The last pass ended.", longest=32, default=None)
     load_finished: str | None = text("The load container ended.", longest=32, default=None)
     stored: str | None = text("The verdict was stored.", longest=32, default=None)
-    released: str | None = text("The pods were gone.", longest=32, default=None)
+    released: str | None = text("The pods were gone, or given up.", longest=32, default=None)
 
 
 class ServerPod(Model):
@@ -309,7 +313,7 @@ class QuantBenchmarkRunStatus(Model):
     load_job: str | None = text("The load Job of the current attempt.", longest=253, default=None)
     times: StageTimes = Field(default_factory=StageTimes, description="When each stage began.")
     server_seconds: Number = Field(
-        default=0.0, description="Time that server pods of ended attempts existed [s]: what was paid for."
+        default=0.0, description="Time that server pods of ended attempts had a node [s]: what was paid for."
     )
     verdict: Outcome | None = Field(default=None, description="How the run ended.")
     headline: Headline | None = Field(default=None, description="The first load's figures.")

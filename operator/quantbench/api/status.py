@@ -161,7 +161,9 @@ class QuantBenchmarkStatus(Model):
     progress: str | None = text("Ended runs / planned runs.", longest=32, default=None)
     summary: str | None = text("The answer so far, in a sentence.", longest=512, default=None)
     active_runs: Count | None = Field(default=None, description="Runs that hold a server.")
-    gpu_hours: Number | None = Field(default=None, description="GPU-hours spent: GPUs × time that server pods existed.")
+    gpu_hours: Number | None = Field(
+        default=None, description="GPU-hours spent: GPUs × time that server pods had a node."
+    )
     started_at: str | None = text("When the first run was created.", longest=32, default=None)
     finished_at: str | None = text("When the last run ended.", longest=32, default=None)
     cells: tuple[Cell, ...] = Field(

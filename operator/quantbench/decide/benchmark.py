@@ -10,7 +10,7 @@ from quantbench.answer import is_duplicate, standing
 from quantbench.api.benchmark import CONTROL
 from quantbench.api.conditions import ConditionType, Reason
 from quantbench.api.names import Verdict
-from quantbench.api.run import Refusal
+from quantbench.api.run import Outcome, Refusal
 from quantbench.api.status import Cell, QuantBenchmarkStatus
 from quantbench.comparisons import Comparisons
 from quantbench.decide.actions import Action, Apply, Decision, Delete, PatchSpec, set_condition
@@ -26,6 +26,8 @@ REPEATABLE = frozenset(
     {Verdict.MEASURED, Verdict.UNSTABLE, Verdict.EVICTED, Verdict.INCONSISTENT, Verdict.CLIENT_BOUND, Verdict.DUPLICATE}
 )
 """Verdicts after which another start may end differently; after any other it would only cost GPU time."""
+PASSING = frozenset({"GPUDefect", "GPUUnavailable", "HubUnreachable", "RateLimited", "PodForbidden"})
+"""Reasons of other verdicts that another node or time mends."""
 CREATED_AT_ONCE = 50
 """Most runs created by one decision: refused ones need no slot and could be many."""
 
@@ -63,7 +65,18 @@ def decide_benchmark(benchmark: Benchmark, plan: Plan, runs: Sequence[Run], now:
 
 def hopeless_cells(runs: Iterable[Run]) -> set[tuple[str, str]]:
     """Cells of which a start has shown that they cannot work: another one would be pointless."""
-    return {run.cell for run in runs if run.status.verdict and run.status.verdict.name not in REPEATABLE}
+    return {run.cell for run in runs if run.status.verdict and not repeatable(run.status.verdict)}
+
+
+def repeatable(outcome: Outcome) -> bool:
+    """Whether another start may end differently."""
+    busy = outcome.reason == "NoNode" and not without_nodes(outcome)
+    return outcome.name in REPEATABLE or outcome.reason in PASSING or busy
+
+
+def without_nodes(outcome: Outcome) -> bool:
+    """Whether a target has no node; of nodes whose GPUs are in use the scheduler says "Insufficient"."""
+    return outcome.reason == "NoNode" and "Insufficient" not in outcome.message
 
 
 class _Study:
@@ -86,13 +99,16 @@ class _Study:
         self.budget_spent = limit is not None and self.costs.total >= limit
         self.complete = not self.active and (not self.pending or (self.budget_spent and not self.free_of_charge()))
 
-    def closed_targets(self) -> dict[str, str]:
-        """Targets for which no node was found, with the run that found out: others need not wait as long again."""
-        return {
-            run.spec.target.name: run.name
-            for run in self.runs
-            if run.status.verdict and run.status.verdict.name is Verdict.UNSCHEDULABLE and not run.spec.refusal
-        }
+    def closed_targets(self) -> dict[str, Refusal]:
+        """Targets that have no node, with what the run says that found out: others need not wait as long again."""
+        closed = {}
+        for run in self.runs:
+            found = run.status.verdict
+            if found and without_nodes(found) and not run.spec.refusal:
+                message = f"no node was found for target {run.spec.target.name} by run {run.name}: {found.message}"
+                refusal = Refusal(verdict=found.name, reason=found.reason, message=message[:1024])
+                closed[run.spec.target.name] = refusal
+        return closed
 
     def free_of_charge(self) -> list[PlannedRun]:
         """Pending runs that only record a refusal."""
@@ -102,9 +118,7 @@ class _Study:
             if run.refusal:
                 refused.append(run)
             elif run.target in closed:
-                message = f"no node was found for target {run.target} by run {closed[run.target]}"
-                refusal = Refusal(verdict=Verdict.UNSCHEDULABLE, reason="NoNode", message=message)
-                refused.append(replace(run, refusal=refusal))
+                refused.append(replace(run, refusal=closed[run.target]))
         return refused
 
     def new_runs(self) -> tuple[Action, ...]:

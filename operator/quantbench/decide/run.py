@@ -18,7 +18,7 @@ from quantbench.api.run import (
     ServerPod,
     StageTimes,
 )
-from quantbench.decide import verdicts
+from quantbench.decide import deadlines, verdicts
 from quantbench.decide.actions import Action, Apply, Decision, Delete, Emit, set_condition
 from quantbench.decide.attest import Attested, attest, in_short, mismatch
 from quantbench.decide.causes import loss_hint
@@ -63,12 +63,14 @@ class Wanted:
 
 def wanted_logs(run: Run, children: Children, now: datetime) -> Wanted:
     """The logs that `decide_run` will look at."""
-    if run.deleting or run.status.verdict or children.server is None:
+    if run.deleting or run.status.verdict:
         return Wanted()
     server, load = children.server, children.load
+    if server is None:
+        return Wanted(load=children.finished)
     load_started = load is not None and load.started_at is not None
     load_ended = load is not None and load.ended
-    needs_server = server.ended or load_ended or _start_overdue(run, server, now)
+    needs_server = server.ended or load_ended or deadlines.start_overdue(run.status, server, run.spec.limits, now)
     was_ready = bool(server.ready_at or run.status.times.ready)
     unread = run.status.attestation is None and (was_ready or load_ended)
     return Wanted(load_started, needs_server and not was_ready, needs_server and was_ready, unread)
@@ -87,12 +89,6 @@ def decide_run(run: Run, children: Children, evidence: Evidence, runner: RunnerI
     return step.advance()
 
 
-def _start_overdue(run: Run, server: Pod, now: datetime) -> bool:
-    if server.scheduled_at is None or server.ready_at or run.status.times.ready:
-        return False
-    return now - times.parse(server.scheduled_at) > timedelta(seconds=run.spec.limits.start_timeout_seconds)
-
-
 class _Step:
     """One decision; ``status`` is rebuilt step by step from what was observed."""
 
@@ -105,15 +101,13 @@ class _Step:
 
     def advance(self) -> Decision:
         """From no pod to a verdict."""
-        server = self.children.server
+        server, known = self.children.server, self.status.server
         if self.evidence.rejection:
             return self.rejected(self.evidence.rejection)
-        if server is None:
-            if self.status.server:
-                return self.lost(f"server pod {self.status.server.name} was deleted by something else")
+        if server is None and known is None:
             return self.suspended() if self.run.spec.suspend else self.start()
-        if self.status.server and self.status.server.uid != server.uid:
-            return self.lost(f"server pod {server.name} was replaced by something else")
+        if server and known and server.uid != known.uid:
+            server = None  # A namesake, which somebody else has made.
         self.record(server)
         loss = self.loss(server)
         if loss:
@@ -121,15 +115,18 @@ class _Step:
         outcome = self.outcome(server)
         if outcome:
             return self.end(outcome)
+        if self.children.finished or server is None:
+            return self.decision(Stage.LOADING, "waiting for the log of the load generator")
         if self.run.spec.suspend:
             return self.suspended()
         return self.proceed(server)
 
     def start(self) -> Decision:
-        """Create the server pod, once the pods of an earlier attempt are gone."""
-        stale = self.stale()
-        if stale:
-            return self.decision(Stage.PENDING, "waiting for the pods of the last attempt to end", stale)
+        """Create the server pod, once the pods of an earlier attempt are gone: until then they hold their GPUs."""
+        old = Children(stale_pods=self.children.stale_pods, stale_jobs=self.children.stale_jobs).left
+        stuck = deadlines.stuck(old, self.now)
+        if old and not stuck:
+            return self.decision(Stage.PENDING, "waiting for the pods of the last attempt to end", self.stale())
         run, when = self.run, self.status.times
         requested = when.model_copy(update={"requested": when.requested or times.render(self.now)})
         self.status = self.status.model_copy(update={"times": requested})
@@ -138,7 +135,8 @@ class _Step:
         said = next(
             (c.message for c in self.status.conditions if when.requested and c.reason == Stage.SCHEDULING), None
         )
-        return self.decision(Stage.SCHEDULING, said or "creating the server pod", (Apply(pod),), requeue=1.0)
+        creating = f"creating the server pod beside {stuck}, which does not end" if stuck else "creating the server pod"
+        return self.decision(Stage.SCHEDULING, said or creating, (Apply(pod),), requeue=1.0)
 
     def proceed(self, server: Pod) -> Decision:
         """Create the load Job as soon as the server has an address, so that both start at the same time."""
@@ -155,32 +153,42 @@ class _Step:
         """Where the run is, in a word and a sentence."""
         if server.scheduled_at is None:
             return Stage.SCHEDULING, server.unschedulable or "waiting for a node"
+        missing = deadlines.load_pod_missing(self.children, self.now)
         if not self.status.times.ready:
             waiting = server.waiting
-            return Stage.STARTING, f"{waiting.reason}: {waiting.message}" if waiting else "the server is starting"
+            said = f"{waiting.reason}: {waiting.message}" if waiting else missing or "the server is starting"
+            return Stage.STARTING, said
         load = self.children.load
         if load is None or load.started_at is None:
             blocked = load and (
                 load.unschedulable or (load.waiting and f"{load.waiting.reason}: {load.waiting.message}")
             )
-            return Stage.LOADING, f"load generator: {blocked}" if blocked else "waiting for the load generator"
+            said = f"load generator: {blocked}" if blocked else missing or "waiting for the load generator"
+            return Stage.LOADING, said
         total = len(self.run.spec.load.loads) * self.run.spec.load.repeats
         return Stage.LOADING, f"{len(self.current_passes())} of {total} passes"
 
     # --- ends ------------------------------------------------------------------------------------------------
 
-    def loss(self, server: Pod) -> str | None:
+    def loss(self, server: Pod | None) -> str | None:
         """Why the attempt is lost through no fault of variant or server."""
-        load = self.children.load
-        if load is not None and load.ended and load.terminated and load.terminated.exit_code == 0:
+        load, log = self.children.load, self.evidence.load_log
+        if (
+            load
+            and self.children.finished
+            and (log.readable or verdicts.ended_within(load, verdicts.LOG_GRACE, self.now))
+        ):
             return None  # All is measured; what happens to the pods now does not matter.
+        if server is None:
+            name = self.status.server.name if self.status.server else ""
+            return f"server pod {name} was {'replaced' if self.children.server else 'deleted'} by something else"
         if server.lost:
             return f"server pod: {server.lost}"
         if load is not None and load.lost:
             return f"load pod: {load.lost}"
         return None
 
-    def outcome(self, server: Pod) -> Outcome | None:
+    def outcome(self, server: Pod | None) -> Outcome | None:
         """The verdict that the observations allow, if any."""
         load, job, limits = self.children.load, self.children.job, self.run.spec.limits
         found = mismatch(self.run.spec, self.attested, self.evidence.load_log.server) if self.attested else None
@@ -198,44 +206,32 @@ class _Step:
                 self.current_passes(),
                 self.now,
             )
+        if server is None:
+            return None
         if server.ended:
             ready = bool(self.status.times.ready)
             return verdicts.server_ended(server, self.evidence.server_log, self.now, ready=ready)
         if job is not None and job.failed and load is None:
             return verdicts.failed("LoadJobFailed", job.failed)
-        for pod in (server, load):
-            blocked = verdicts.cannot_start(pod, self.now, CONFIGURATION_GRACE, limits) if pod else None
-            if blocked:
-                return blocked
-        if _start_overdue(self.run, server, self.now):
+        waited = (self.now, CONFIGURATION_GRACE, limits, self.status.times.blocked)
+        blocked = verdicts.cannot_start(server, *waited)
+        if blocked is None and load is not None:
+            blocked = verdicts.load_cannot_start(load, *waited)
+        if blocked:
+            return blocked
+        if deadlines.start_overdue(self.run.status, server, limits, self.now):
             return verdicts.start_timeout(server, self.evidence.server_log, limits)
-        return self.load_timeout()
+        missing = deadlines.load_pod_overdue(self.children, limits, self.now)
+        passes = len(self.current_passes())
+        return missing or deadlines.load_timeout(self.status, self.events(), passes, limits, self.now)
 
     def unread_for_now(self, load: Pod) -> bool:
         """Whether to ask once more for the log of a server that has served, before its pod and log go away."""
         return (
             self.attested is None
+            and self.children.server is not None
             and bool(self.status.times.ready)
             and verdicts.ended_within(load, verdicts.LOG_GRACE, self.now)
-        )
-
-    def load_timeout(self) -> Outcome | None:
-        """The load generator has not finished a pass for too long."""
-        ready = self.status.times.ready
-        if not ready:
-            return None
-        moments = [times.parse(ready), *(event.ended for event in self.events())]
-        if self.status.times.last_pass:
-            moments.append(times.parse(self.status.times.last_pass))
-        limit = self.run.spec.limits.load_timeout_seconds
-        if self.now - max(moments) <= timedelta(seconds=limit):
-            return None
-        done = len(self.current_passes())
-        return Outcome(
-            name=Verdict.TIMED_OUT,
-            reason="LoadTimeout",
-            message=f"no pass finished within {limit} s; {done} were finished before",
-            hint="raise limits.loadTimeout, or ask for fewer prompts",
         )
 
     def lost(self, why: str) -> Decision:
@@ -258,7 +254,7 @@ class _Step:
 
     def next_attempt(self) -> None:
         """Leave the current children behind: their attempt number makes them stale."""
-        paid = max(0.0, times.seconds_between(self.status.times.server_created, times.render(self.now)) or 0.0)
+        paid = max(0.0, times.seconds_between(self.status.times.scheduled, times.render(self.now)) or 0.0)
         self.status = self.status.model_copy(
             update={
                 "attempt": self.status.attempt + 1,
@@ -301,18 +297,20 @@ class _Step:
         return self.released(decision) if self.children.gone and not self.run.status.server else decision
 
     def release(self) -> Decision:
-        """Delete what is left of a run whose verdict is stored, and say when it is gone."""
+        """Delete what is left of a run whose verdict is stored, and say when it is gone, or never will be."""
         if self.status.times.released:
             return Decision(actions=self.remains())
-        if not self.children.gone:
-            return self.decision(Stage.RELEASING, self.message(), self.remains(), requeue=1.0)
-        return self.released(self.decision(Stage.ENDED, self.message()))
+        stuck = deadlines.stuck(self.children.left, self.now)
+        if self.children.gone or stuck:
+            return self.released(self.decision(Stage.ENDED, self.message()), stuck)
+        return self.decision(Stage.RELEASING, self.message(), self.remains(), requeue=1.0)
 
-    def released(self, decision: Decision) -> Decision:
-        """The same decision with the run marked as holding nothing any more."""
+    def released(self, decision: Decision, stuck: str | None = None) -> Decision:
+        """The same decision with the run marked as holding nothing any more, or nothing that can be waited for."""
         update = {"released": times.render(self.now)}
         self.status = self.status.model_copy(update={"times": self.status.times.model_copy(update=update)})
-        self.condition("True", Stage.ENDED, self.message())
+        left = f"{stuck} was deleted and does not end: its GPU may still be taken; " if stuck else ""
+        self.condition("True", Stage.ENDED, left + self.message())
         return replace(decision, status=self.status.to_json(), requeue_after=None)
 
     def message(self) -> str:
@@ -320,8 +318,8 @@ class _Step:
 
     # --- observations ----------------------------------------------------------------------------------------
 
-    def record(self, server: Pod) -> None:
-        """Take over what the pods and the load generator's log say."""
+    def record(self, server: Pod | None) -> None:
+        """Take over what the pods and the load generator's log say; a server that is gone says nothing more."""
         load, log, old = self.children.load, self.evidence.load_log, self.status.times
         fresh = read_passes(log, self.run.spec.load, self.status.attempt)
         known = {measured.key for measured in self.status.passes}
@@ -331,12 +329,13 @@ class _Step:
         first = min((event.began for event in events if event.name in ("warmup", "pass")), default=None)
         last = max((event.ended for event in events if event.name == "pass"), default=None)
         seen: JsonObject = {
-            "server_created": server.created_at,
-            "scheduled": server.scheduled_at,
-            "sandbox_ready": server.sandbox_ready_at,
-            "server_started": server.started_at,
+            "server_created": server and server.created_at,
+            "scheduled": server and server.scheduled_at,
+            "sandbox_ready": server and server.sandbox_ready_at,
+            "server_started": server and server.started_at,
+            "server_finished": server and server.terminated and server.terminated.finished_at,
             "load_created": self.children.job.created_at if self.children.job else None,
-            "ready": times.render(ready) if ready else server.ready_at,
+            "ready": times.render(ready) if ready else server and server.ready_at,
             "first_pass": times.render(first) if first else None,
             "last_pass": times.render(last) if last else None,
             "load_finished": load.terminated.finished_at if load and load.terminated else None,
@@ -344,9 +343,13 @@ class _Step:
         update = {
             key: value for key, value in seen.items() if value and not (key == "ready" and old.ready and not ready)
         }
+        blocked = any(pod and pod.waiting and pod.waiting.missing for pod in (server, load))
+        update["blocked"] = (old.blocked or times.render(self.now)) if blocked else None
         self.status = self.status.model_copy(
             update={
-                "server": ServerPod(name=server.name, uid=server.uid, node=server.node),
+                "server": ServerPod(name=server.name, uid=server.uid, node=server.node)
+                if server
+                else self.status.server,
                 "load_job": self.children.job.name if self.children.job else self.status.load_job,
                 "times": old.model_copy(update=update),
                 "passes": passes[-MAX_KEPT_PASSES:],
@@ -374,7 +377,7 @@ class _Step:
 
     def stale(self) -> tuple[Action, ...]:
         """Deletions of everything that belongs to another attempt."""
-        jobs = [Delete("Job", job.name, job.uid) for job in self.children.stale_jobs if not job.deleting]
+        jobs = [Delete("Job", job.name, job.uid) for job in self.children.stale_jobs if not job.deleting_at]
         pods = [Delete("Pod", pod.name, pod.uid, 1) for pod in self.children.stale_pods if not pod.deleting_at]
         return (*jobs, *pods)
 
@@ -383,7 +386,7 @@ class _Step:
         server, job, load = self.children.server, self.children.job, self.children.load
         pods = [pod for pod in (server, load) if pod and not pod.deleting_at]
         actions: list[Action] = [Delete("Pod", pod.name, pod.uid, 1) for pod in pods]
-        if job and not job.deleting:
+        if job and not job.deleting_at:
             actions.append(Delete("Job", job.name, job.uid))
         return (*actions, *self.stale())
 

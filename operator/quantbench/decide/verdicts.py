@@ -105,7 +105,7 @@ def _init_failed(ended: Termination) -> Outcome:
 
 def load_ended(
     load: Pod,
-    server: Pod,
+    server: Pod | None,
     log: LoadLog,
     server_log: str | None,
     plan: RunLoadPlan,
@@ -124,7 +124,7 @@ def load_ended(
     fault = check_complete(log, ended.message if ended else None)
     if fault is None:
         return _measured(plan, passes)
-    if server.ended:
+    if server and server.ended:
         return server_ended(server, server_log, now, ready=bool(passes) or log.ready)
     if fault.reason in SERVER_FAULTS and ended_within(load, SERVER_END_GRACE, now):
         return None
@@ -156,8 +156,14 @@ def _measured(plan: RunLoadPlan, passes: Sequence[Pass]) -> Outcome:
     return Outcome(name=Verdict.INCONSISTENT if inconsistent else Verdict.FAILED, reason=reason, message=message)
 
 
-def cannot_start(pod: Pod, now: datetime, grace: timedelta, limits: RunLimits) -> Outcome | None:
-    """A pod that will never run: no node, no image, or a reference to something that does not exist."""
+def cannot_start(
+    pod: Pod, now: datetime, grace: timedelta, limits: RunLimits, blocked_since: str | None = None
+) -> Outcome | None:
+    """A pod that will never run: no node, no image, or a reference to something that does not exist.
+
+    A missing object gets its grace from when the container was first seen to wait for it (``blocked_since``):
+    Kubernetes does not say when that began, and a pull may have come before.
+    """
     waited = now - times.parse(pod.scheduled_at or pod.created_at)
     if pod.scheduled_at is None and waited > timedelta(seconds=limits.schedule_timeout_seconds):
         why = pod.unschedulable or "no reason given"
@@ -178,10 +184,23 @@ def cannot_start(pod: Pod, now: datetime, grace: timedelta, limits: RunLimits) -
             message=(waiting.message or f"{waiting.reason} of pod {pod.name}")[:1024],
             hint=image_hint(waiting.reason, waiting.message),
         )
-    if waiting.configuration and waited > grace:
+    late = waited > timedelta(seconds=limits.start_timeout_seconds)
+    missing = waiting.missing and blocked_since is not None and now - times.parse(blocked_since) > grace
+    if missing or (waiting.configuration and late):
         hint = reference_hint(waiting.message)
         return failed(waiting.reason, f"{waiting.reason}: {waiting.message}", hint=hint)
     return None
+
+
+def load_cannot_start(
+    load: Pod, now: datetime, grace: timedelta, limits: RunLimits, blocked_since: str | None = None
+) -> Outcome | None:
+    """The same for a load pod, which needs neither a GPU nor the target's nodes."""
+    found = cannot_start(load, now, grace, limits, blocked_since)
+    if found is None or found.name is not Verdict.UNSCHEDULABLE:
+        return found
+    hint = "lower engine.podTemplate.loadResources.requests, or check its tolerations and volume claims"
+    return found.model_copy(update={"reason": "NoNodeForLoad", "hint": hint})
 
 
 def start_timeout(server: Pod, log: str | None, limits: RunLimits) -> Outcome:

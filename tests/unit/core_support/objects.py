@@ -269,6 +269,7 @@ def ended(
     passes: list[JsonObject] | None = None,
     created: float = 0.0,
     seconds: float = 600.0,
+    reason: str = "AsItWent",
     message: str = "as it went",
     **more: Any,
 ) -> JsonObject:
@@ -276,10 +277,11 @@ def ended(
     chosen = [pass_json()] if passes is None and verdict in ("Measured", "Unstable") else passes or []
     return {
         "attempt": 1,
-        "verdict": {"name": verdict, "reason": "AsItWent", "message": message},
+        "verdict": {"name": verdict, "reason": reason, "message": message},
         "passes": chosen,
         "times": {
             "serverCreated": at(created),
+            "scheduled": at(created),
             "stored": at(created + seconds - 1),
             "released": at(created + seconds),
         },
