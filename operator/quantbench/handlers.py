@@ -31,7 +31,7 @@ async def run_operator(settings: Settings) -> None:
     own_health = Health(collectors)
     kube = await Kube.connect(own_health.api_call)
     controller = Controller(kube, settings, own_health)
-    collectors.register(StateCollector(lambda: list(controller.objects.values()), controller.gauges))
+    collectors.register(StateCollector(controller.exported, controller.gauges))
     stop = asyncio.Event()
     web = await health.serve(health.application(controller, collectors), settings.port) if settings.port else None
     elected = asyncio.create_task(_lead(settings, kube, controller, stop))

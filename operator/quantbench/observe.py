@@ -3,17 +3,16 @@
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from pydantic import ValidationError
 
 from quantbench import times
-from quantbench.api.base import MAX_SECONDS, JsonObject
+from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import QuantBenchmarkSpec
 from quantbench.api.run import QuantBenchmarkRunSpec, QuantBenchmarkRunStatus
 from quantbench.api.status import QuantBenchmarkStatus
-from quantbench.raw import mapping, mappings, moment, text
+from quantbench.raw import deletion_asked, label, mapping, mappings, moment, since, text
 from quantbench.resources import labels
 from quantbench.resources.load import CONTAINER as LOAD_CONTAINER
 from quantbench.resources.server import CONTAINER as SERVER_CONTAINER
@@ -82,6 +81,15 @@ class Run:
     def cell(self) -> tuple[str, str]:
         """Variant and target."""
         return (self.spec.variant.name, self.spec.target.name)
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A QuantBenchmarkRun that this version cannot read; ``held``: as far as is known it still holds a server."""
+
+    name: str
+    why: str
+    held: bool
 
 
 @dataclass(frozen=True)
@@ -258,6 +266,22 @@ def read_run(raw: JsonObject) -> Run:
     )
 
 
+def read_runs(raws: Iterable[JsonObject], uid: str) -> tuple[list[Run], list[Unreadable]]:
+    """The runs of the benchmark with this uid; one that cannot be read must not hide the others."""
+    runs, unreadable = [], []
+    for raw in raws:
+        if not owned_by(raw, uid):
+            continue
+        try:
+            runs.append(read_run(raw))
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            field = ".".join(map(str, wrong["loc"]))
+            held = not mapping(mapping(raw, "status"), "times").get("released")
+            unreadable.append(Unreadable(str(raw["metadata"]["name"]), f"{field}: {wrong['msg']}", held))
+    return runs, unreadable
+
+
 def owned_by(child: Mapping[str, Any], uid: str) -> bool:
     """Whether the object's controller is the one with this uid: names and labels alone can be reused."""
     return any(reference.get("uid") == uid for reference in mappings(mapping(child, "metadata"), "ownerReferences"))
@@ -276,7 +300,7 @@ def children(
     owners, there = {run_uid, *(job.uid for job in own_jobs)}, {read_job(job).uid for job in jobs}
     server, load, stale = None, None, []
     for raw in pods:
-        pod, component = read_pod(raw), _label(raw, labels.COMPONENT)
+        pod, component = read_pod(raw), label(raw, labels.COMPONENT)
         left_behind = component == labels.LOAD and _without_job(raw, there)
         if not left_behind and not any(owned_by(raw, uid) for uid in owners):
             continue
@@ -320,13 +344,13 @@ def read_pod(raw: JsonObject) -> Pod:
         node=text(spec, "nodeName"),
         address=text(status, "podIP"),
         deleting_at=moment(metadata, "deletionTimestamp"),
-        deletion_asked_at=_deletion_asked(metadata),
+        deletion_asked_at=deletion_asked(metadata),
         reason=str(status.get("reason", "")),
         message=str(status.get("message", "")),
-        scheduled_at=_since(conditions, "PodScheduled"),
+        scheduled_at=since(conditions, "PodScheduled"),
         unschedulable=_because(scheduled) if scheduled.get("status") == "False" else None,
-        sandbox_ready_at=_since(conditions, "PodReadyToStartContainers"),
-        ready_at=_since(conditions, "Ready"),
+        sandbox_ready_at=since(conditions, "PodReadyToStartContainers"),
+        ready_at=since(conditions, "Ready"),
         disrupted=_because(disrupted) if disrupted.get("status") == "True" else None,
         started_at=moment(mapping(state, "running"), "startedAt") or (terminated.started_at if terminated else None),
         terminated=terminated,
@@ -358,34 +382,14 @@ def _main(containers: list[Mapping[str, Any]]) -> Mapping[str, Any]:
     return next(ours, containers[0] if containers else {})
 
 
-def _label(raw: JsonObject, key: str) -> str:
-    return str(mapping(mapping(raw, "metadata"), "labels").get(key, ""))
-
-
-def _since(conditions: Mapping[str, Mapping[str, Any]], kind: str) -> str | None:
-    condition = conditions.get(kind, {})
-    return moment(condition, "lastTransitionTime") if condition.get("status") == "True" else None
-
-
 def _because(condition: Mapping[str, Any]) -> str:
     """Reason and message of a condition; ``Unschedulable`` says nothing that the message does not."""
     parts = (str(condition.get(key, "")) for key in ("reason", "message"))
     return ": ".join(part for part in parts if part not in ("", "Unschedulable"))
 
 
-def _deletion_asked(metadata: Mapping[str, Any]) -> str | None:
-    """When a pod's deletion was asked for; its deletionTimestamp is when the grace period ends."""
-    ends, grace = moment(metadata, "deletionTimestamp"), metadata.get("deletionGracePeriodSeconds")
-    if ends is None or not isinstance(grace, int) or not 0 <= grace <= MAX_SECONDS:
-        return ends
-    try:
-        return times.render(times.parse(ends) - timedelta(seconds=grace))
-    except OverflowError:
-        return ends
-
-
 def _attempt(raw: JsonObject) -> int:
-    number = _label(raw, labels.ATTEMPT)
+    number = label(raw, labels.ATTEMPT)
     return int(number) if number.isdecimal() and len(number) < 16 else 0
 
 

@@ -13,8 +13,8 @@ from quantbench.decide.benchmark import decide_benchmark, decide_invalid
 from quantbench.decide.run import Evidence, Wanted, decide_run, wanted_logs
 from quantbench.execute import Rejected, execute
 from quantbench.kube import Kube
-from quantbench.observe import Children, Run, benchmark_status, children, owned_by, read_benchmark, read_run
-from quantbench.plan import FieldError, SpecInvalid, make_plan
+from quantbench.observe import Children, Run, benchmark_status, children, read_benchmark, read_run, read_runs
+from quantbench.plan import FieldError, SpecInvalid, make_plan, run_limits
 from quantbench.resources import labels, load, server
 from quantbench.resources.load import RunnerImage
 from quantbench.results import MAX_LOG_BYTES, LoadLog, parse_log
@@ -67,19 +67,21 @@ class Reconciler:
 
     async def benchmark(self, raw: JsonObject) -> float | None:
         """One step for a study."""
-        head = raw["metadata"]
+        head, benchmark = raw["metadata"], None
+        selector = f"{labels.BENCHMARK}={labels.short(head['name'])}"
+        found = await self.kube.list("QuantBenchmarkRun", head["namespace"], selector)
+        runs, unreadable = read_runs(found, head["uid"])
         try:
             benchmark = read_benchmark(raw)
             plan = make_plan(benchmark.name, benchmark.uid, benchmark.spec)
         except (SpecInvalid, ValidationError) as error:
-            decision = decide_invalid(
-                benchmark_status(raw), int(head.get("generation", 1)), field_errors(error), self.clock()
-            )
+            # What can be read of it still counts for the runs that are under way.
+            limits = run_limits(benchmark.spec) if benchmark else None
+            suspend = (raw.get("spec") or {}).get("suspend") is True
+            status, generation = benchmark_status(raw), int(head.get("generation", 1))
+            decision = decide_invalid(status, generation, field_errors(error), self.clock(), runs, limits, suspend)
         else:
-            selector = f"{labels.BENCHMARK}={labels.short(benchmark.name)}"
-            found = await self.kube.list("QuantBenchmarkRun", benchmark.namespace, selector)
-            runs = [read_run(item) for item in found if owned_by(item, benchmark.uid)]
-            decision = decide_benchmark(benchmark, plan, runs, self.clock())
+            decision = decide_benchmark(benchmark, plan, runs, self.clock(), unreadable)
         try:
             await execute(self.kube, raw, decision)
         except Rejected as error:

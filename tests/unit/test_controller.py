@@ -18,7 +18,7 @@ from quantbench.api.base import JsonObject
 from quantbench.controller import STALE_SECONDS, Controller
 from quantbench.health import application
 from quantbench.kube import ApiError
-from quantbench.metrics import Health
+from quantbench.metrics import Health, StateCollector
 from quantbench.reconcile import Key
 from quantbench.resources import labels
 from quantbench.settings import Settings
@@ -88,6 +88,22 @@ async def test_a_standby_does_nothing_but_knows_the_objects() -> None:
     assert of.queue.depth == 0
     assert list(of.objects) == [STUDY_KEY]
     assert of.healthy() is None
+
+
+async def test_only_the_leader_exports_results() -> None:
+    """Two replicas that both did would double every series."""
+    measured = benchmark_object(study(), status={"activeRuns": 1})
+    exported = []
+    for leading in (True, False):
+        of, _ = controller()
+        of.seen("QuantBenchmark", "ADDED", measured)
+        of.leading = leading
+        registry = CollectorRegistry()
+        registry.register(StateCollector(of.exported, of.gauges))
+        exported.append(
+            registry.get_sample_value("quantbench_benchmark_active_runs", {"namespace": "bench", "benchmark": "demo"})
+        )
+    assert exported == [1.0, None]
 
 
 async def test_leading_begins_with_a_listing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,27 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from rich.console import Console
 
 from core_support.fake_kube import FakeKube
-from core_support.objects import RUNNER, UID, benchmark_object, later, merged, run_raw, several, stored, study
+from core_support.objects import (
+    RUNNER,
+    UID,
+    at,
+    benchmark_object,
+    ended,
+    later,
+    merged,
+    run_raw,
+    several,
+    stored,
+    study,
+)
 from core_support.pods import pod, running
 from quantbench.api.base import JsonObject
+from quantbench.api.benchmark import QuantBenchmarkSpec
+from quantbench.cli.read import study as read_study
+from quantbench.cli.tables import results
 from quantbench.kube import ApiError
 from quantbench.reconcile import Key, Reconciler, field_errors
 
@@ -102,6 +118,79 @@ async def test_a_run_that_cannot_be_read_is_left_alone() -> None:
     with pytest.raises(ValidationError):
         await of.reconcile(Key("QuantBenchmarkRun", "bench", broken["metadata"]["name"]))
     assert kube.writes == []
+
+
+def from_another_version(spec: QuantBenchmarkSpec, *, released: bool) -> JsonObject:
+    """A run whose verdict this version does not know."""
+    status = merged(ended(), {"verdict": {"name": "Enchanted"}, "times": {} if released else {"released": None}})
+    return run_raw(spec, status=status)
+
+
+async def test_a_run_of_another_version_stops_no_other() -> None:
+    spec = several("a", "b", sampling={"starts": 1})
+    odd = from_another_version(spec, released=True)
+    of, kube = operator(benchmark_object(spec), odd)
+    await of.reconcile(STUDY)
+    runs = [name for kind, name in kube.objects if kind == "QuantBenchmarkRun"]
+    assert len(runs) == 2
+    assert kube.objects["QuantBenchmarkRun", odd["metadata"]["name"]] == odd  # neither made anew nor changed
+    status, reason, message = conditions(kube)["Accepted"]
+    assert (status, reason) == ("True", "Valid")
+    assert f"cannot read run {odd['metadata']['name']} (verdict.name: Input should be" in message
+
+
+async def test_a_run_of_another_version_may_still_hold_a_gpu() -> None:
+    spec = several("a", "b", sampling={"starts": 1})
+    of, kube = operator(benchmark_object(spec), from_another_version(spec, released=False))
+    await of.reconcile(STUDY)
+    assert len([name for kind, name in kube.objects if kind == "QuantBenchmarkRun"]) == 1
+    assert conditions(kube)["Complete"] == ("False", "NotStarted", "2 runs are left")
+    suspended = benchmark_object(several("a", "b", suspend=True))
+    of, kube = operator(suspended, from_another_version(spec, released=False), run_raw(spec, 1))
+    await of.reconcile(STUDY)
+    assert ("patch spec", "QuantBenchmarkRun", run_raw(spec, 1)["metadata"]["name"]) in kube.writes
+
+
+@pytest.mark.parametrize("changes", [{"engine": {"args": ["--port=1"]}}, {"modle": "x"}])
+async def test_runs_under_way_obey_a_study_that_cannot_be_planned_any_more(changes: JsonObject) -> None:
+    """As after an upgrade that knows better."""
+    spec = several("a", "b", "c")
+    raw = benchmark_object(spec)
+    raw["spec"] = merged(raw["spec"], {**changes, "suspend": True, "limits": {"loadTimeout": "5m"}})
+    under_way, over = run_raw(spec, 0), run_raw(spec, 1, status=ended())
+    of, kube = operator(raw, under_way, over)
+    await of.reconcile(STUDY)
+    await of.reconcile(STUDY)
+    changed = kube.objects["QuantBenchmarkRun", under_way["metadata"]["name"]]["spec"]
+    assert changed["suspend"] is True
+    assert changed["limits"]["loadTimeoutSeconds"] == (300 if "engine" in changes else 1800)
+    assert kube.objects["QuantBenchmarkRun", over["metadata"]["name"]] == over
+    assert conditions(kube)["Complete"] == ("False", "InvalidSpec", "1 runs are left, and no other is started")
+    assert [verb for verb, _, _ in kube.writes] == ["patch status", "patch spec"]
+
+
+async def test_a_study_that_was_complete_stays_so() -> None:
+    raw = benchmark_object(several("a"), status={"conditions": [complete := {
+        "type": "Complete", "status": "True", "reason": "AllRunsEnded", "message": "", "lastTransitionTime": at(0)
+    }]})  # fmt: skip
+    raw["spec"]["engine"]["args"] = ["--port=1"]
+    of, kube = operator(raw)
+    await of.reconcile(STUDY)
+    assert conditions(kube)["Complete"] == (complete["status"], complete["reason"], "")
+    assert conditions(kube)["Accepted"][0] == "False"
+
+
+async def test_the_command_line_shows_the_other_runs() -> None:
+    spec = several("a", "b", sampling={"starts": 1})
+    odd = from_another_version(spec, released=True)
+    _, kube = operator(benchmark_object(spec), odd, run_raw(spec, 1, status=ended()))
+    shown = await read_study(kube, "bench", "demo")  # type: ignore[arg-type]
+    assert len(shown.runs) == 1
+    assert [run.name for run in shown.unreadable] == [odd["metadata"]["name"]]
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(results(shown))
+    assert f"run {odd['metadata']['name']} cannot be read: verdict.name" in captured.get()
 
 
 @pytest.mark.parametrize(

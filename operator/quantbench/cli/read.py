@@ -8,7 +8,7 @@ from kubernetes.aio.config import ConfigException
 
 from quantbench.api.conditions import ConditionType
 from quantbench.kube import ApiError, Kube
-from quantbench.observe import Benchmark, Run, owned_by, read_benchmark, read_run
+from quantbench.observe import Benchmark, Run, Unreadable, read_benchmark, read_runs
 from quantbench.resources import labels
 
 
@@ -18,10 +18,11 @@ class NotFound(Exception):
 
 @dataclass(frozen=True)
 class Study:
-    """A benchmark and its runs, oldest first."""
+    """A benchmark and its runs, oldest first; ``unreadable`` runs were written by another version."""
 
     benchmark: Benchmark
     runs: tuple[Run, ...]
+    unreadable: tuple[Unreadable, ...] = ()
 
     def condition(self, kind: ConditionType) -> tuple[str, str, str]:
         """Status, reason and message of a condition; empty strings where it is not set."""
@@ -70,5 +71,6 @@ async def study(kube: Kube, namespace: str, name: str) -> Study:
     if raw is None:
         raise NotFound(f"no QuantBenchmark {name!r} in namespace {namespace!r}")
     found = await kube.list("QuantBenchmarkRun", namespace, f"{labels.BENCHMARK}={labels.short(name)}")
-    runs = [read_run(item) for item in found if owned_by(item, raw["metadata"]["uid"])]
-    return Study(read_benchmark(raw), tuple(sorted(runs, key=lambda run: (run.created_at, run.name))))
+    runs, unreadable = read_runs(found, raw["metadata"]["uid"])
+    in_order = sorted(runs, key=lambda run: (run.created_at, run.name))
+    return Study(read_benchmark(raw), tuple(in_order), tuple(unreadable))

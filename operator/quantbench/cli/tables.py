@@ -80,6 +80,7 @@ def results(study: Study) -> Group:
         for row in cell.loads:
             table.add_row(*_cells(cell, row, loads.get(row.load, Load(name=row.load)), spec))
     notes = [_finding(found) for found in status.findings]
+    notes += [Text(f"run {run.name} cannot be read: {run.why}", style="red") for run in study.unreadable]
     lines = [Text(status.summary or "")] if status.summary else []
     refused = study.condition(ConditionType.ACCEPTED)
     if study.refused:

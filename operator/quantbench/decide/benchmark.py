@@ -10,12 +10,12 @@ from quantbench.answer import is_duplicate, standing
 from quantbench.api.benchmark import CONTROL
 from quantbench.api.conditions import ConditionType, Reason
 from quantbench.api.names import Verdict
-from quantbench.api.run import Outcome, Refusal
+from quantbench.api.run import Outcome, Refusal, RunLimits
 from quantbench.api.status import Cell, QuantBenchmarkStatus
 from quantbench.comparisons import Comparisons
 from quantbench.decide.actions import Action, Apply, Decision, Delete, PatchSpec, set_condition
 from quantbench.effective import duplicates, void
-from quantbench.observe import Benchmark, Run
+from quantbench.observe import Benchmark, Run, Unreadable
 from quantbench.plan import FieldError, Plan, PlannedRun, run_limits, run_spec
 from quantbench.resources.run import run_object
 from quantbench.status import gpu_hours, plan_fields
@@ -33,32 +33,53 @@ CREATED_AT_ONCE = 50
 
 
 def decide_invalid(
-    status: QuantBenchmarkStatus, generation: int, errors: Sequence[FieldError], now: datetime
+    status: QuantBenchmarkStatus,
+    generation: int,
+    errors: Sequence[FieldError],
+    now: datetime,
+    runs: Sequence[Run] = (),
+    limits: RunLimits | None = None,
+    suspend: bool = False,
 ) -> Decision:
-    """A specification that cannot be planned: say which fields are wrong, and start nothing."""
-    message = "; ".join(str(error) for error in errors)
-    conditions = set_condition(
-        status.conditions, ConditionType.ACCEPTED, "False", Reason.INVALID_SPEC, message, generation=generation, now=now
-    )
-    conditions = set_condition(
-        conditions,
-        ConditionType.PROGRESSING,
-        "False",
-        Reason.INVALID_SPEC,
-        "nothing is started",
-        generation=generation,
-        now=now,
-    )
-    update = {"conditions": conditions, "observed_generation": generation}
-    return Decision(status.model_copy(update=update).to_json())
+    """A specification that cannot be planned: say which fields are wrong, and start nothing.
+
+    Runs that are under way go on, and get ``suspend`` and, where they can be read, ``limits``.
+    """
+    active = [run for run in runs if not run.status.times.released]
+    conditions = status.conditions
+    ended = next((c.status == "True" for c in conditions if c.type == ConditionType.COMPLETE), False)
+    complete = ((ConditionType.COMPLETE, f"{len(active)} runs are left, and no other is started"),)
+    for kind, message in (
+        (ConditionType.ACCEPTED, "; ".join(str(error) for error in errors)),
+        (ConditionType.PROGRESSING, "nothing is started"),
+        *(complete if active or not ended else ()),
+    ):
+        conditions = set_condition(
+            conditions, kind, "False", Reason.INVALID_SPEC, message, generation=generation, now=now
+        )
+    update = {"conditions": conditions, "observed_generation": generation, "active_runs": len(active)}
+    return Decision(status.model_copy(update=update).to_json(), tuple(in_step(active, limits, suspend=suspend)))
 
 
-def decide_benchmark(benchmark: Benchmark, plan: Plan, runs: Sequence[Run], now: datetime) -> Decision:
+def in_step(active: Iterable[Run], limits: RunLimits | None, *, suspend: bool) -> list[PatchSpec]:
+    """Changes of suspend and limits (None: not known), handed on to the runs that are under way."""
+    patches = []
+    for run in active:
+        wanted = limits or run.spec.limits
+        if (run.spec.limits, run.spec.suspend) != (wanted, suspend):
+            patches.append(PatchSpec(run.name, {"limits": wanted.to_json(), "suspend": suspend}))
+    return patches
+
+
+def decide_benchmark(
+    benchmark: Benchmark, plan: Plan, runs: Sequence[Run], now: datetime, unreadable: Sequence[Unreadable] = ()
+) -> Decision:
     """The next step of a study."""
     if benchmark.deleting:
         return Decision()
-    study = _Study(benchmark, plan, runs, now)
-    actions = (*study.kept_in_step(), *study.new_runs())
+    study = _Study(benchmark, plan, runs, now, unreadable)
+    handed_on = in_step(study.active, run_limits(study.spec), suspend=study.spec.suspend)
+    actions = (*handed_on, *study.new_runs())
     decision = Decision(study.status().to_json(), actions, WATCHDOG_SECONDS)
     return study.expire(decision) if study.complete else decision
 
@@ -82,9 +103,12 @@ def without_nodes(outcome: Outcome) -> bool:
 class _Study:
     """The facts that a decision about a study rests on."""
 
-    def __init__(self, benchmark: Benchmark, plan: Plan, runs: Sequence[Run], now: datetime) -> None:
+    def __init__(
+        self, benchmark: Benchmark, plan: Plan, runs: Sequence[Run], now: datetime, unreadable: Sequence[Unreadable]
+    ) -> None:
         self.benchmark, self.spec, self.runs, self.now = benchmark, benchmark.spec, runs, now
-        existing = {run.name for run in runs}
+        self.unreadable, self.held = unreadable, sum(1 for run in unreadable if run.held)
+        existing = {run.name for run in runs} | {run.name for run in unreadable}
         no_figures, same_as = void(self.spec, runs), duplicates(self.spec, runs)
         # Another start would end like the last one, or measure again what another variant measures.
         hopeless = hopeless_cells(runs) | no_figures | same_as.keys()
@@ -97,7 +121,11 @@ class _Study:
         self.costs = gpu_hours(runs, times.render(now))
         limit = self.spec.limits.gpu_hours
         self.budget_spent = limit is not None and self.costs.total >= limit
-        self.complete = not self.active and (not self.pending or (self.budget_spent and not self.free_of_charge()))
+        self.complete = (
+            not self.active
+            and not self.held
+            and (not self.pending or (self.budget_spent and not self.free_of_charge()))
+        )
 
     def closed_targets(self) -> dict[str, Refusal]:
         """Targets that have no node, with what the run says that found out: others need not wait as long again."""
@@ -128,7 +156,7 @@ class _Study:
         refused = self.free_of_charge()
         free = {run.name for run in refused}
         waiting = [run for run in self.pending if run.name not in free]
-        slots = 0 if self.budget_spent else self.spec.limits.parallelism - len(self.active)
+        slots = 0 if self.budget_spent else self.spec.limits.parallelism - len(self.active) - self.held
         per_target = Counter(run.spec.target.name for run in self.active)
         chosen: list[PlannedRun] = []
         while waiting and len(chosen) < min(slots, CREATED_AT_ONCE):
@@ -143,16 +171,6 @@ class _Study:
         benchmark = self.benchmark
         spec = run_spec(benchmark.name, self.spec, self.plan, planned)
         return Apply(run_object(planned.name, benchmark.namespace, benchmark.uid, spec))
-
-    def kept_in_step(self) -> list[Action]:
-        """Changes of suspend and limits, handed on to the runs that are under way."""
-        limits, suspend = run_limits(self.spec), self.spec.suspend
-        patch = {"limits": limits.to_json(), "suspend": suspend}
-        return [
-            PatchSpec(run.name, patch)
-            for run in self.active
-            if run.spec.limits != limits or run.spec.suspend != suspend
-        ]
 
     def expire(self, decision: Decision) -> Decision:
         """Delete a finished study whose time to live has passed."""
@@ -184,8 +202,9 @@ class _Study:
             }
         )
         conditions = old.conditions
+        odd = [f"this version cannot read run {run.name} ({run.why})" for run in self.unreadable]
         for kind, value, reason, message in (
-            (ConditionType.ACCEPTED, "True", Reason.VALID, f"{len(self.planned)} runs planned"),
+            (ConditionType.ACCEPTED, "True", Reason.VALID, "; ".join([f"{len(self.planned)} runs planned", *odd])),
             (ConditionType.PROGRESSING, *self.progressing()),
             (ConditionType.COMPLETE, *self.completion()),
             (ConditionType.COMPARABLE, *self.comparability(fields["cells"])),
@@ -208,7 +227,7 @@ class _Study:
         """Whether the study has ended."""
         if not self.complete:
             reason = Reason.RUNNING if self.runs else Reason.NOT_STARTED
-            return "False", reason, f"{len(self.pending) + len(self.active)} runs are left"
+            return "False", reason, f"{len(self.pending) + len(self.active) + self.held} runs are left"
         if self.pending:
             spent = f"{self.costs.total:.3g} of {self.spec.limits.gpu_hours} GPU-hours are spent"
             left = f"{len(self.pending)} runs were not started: raise limits.gpuHours to go on"

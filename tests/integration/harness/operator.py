@@ -183,7 +183,7 @@ class Operator:
         self.kube = WeatheredKube(api, weather)
         self.controller = Controller(self.kube, settings(namespace), health)
         self.controller.reconciler.clock = self.clock
-        self.registry.register(StateCollector(lambda: list(self.controller.objects.values()), self.controller.gauges))
+        self.registry.register(StateCollector(self.controller.exported, self.controller.gauges))
         self.ended = asyncio.Event()
         self.death: BaseException | None = None
         self._deaf: Callable[[], None] = lambda: None
