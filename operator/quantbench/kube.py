@@ -174,7 +174,10 @@ class Kube:
         return body.decode(errors="replace")
 
     async def watch(self, kind: str, namespace: str | None, selector: str = "") -> AsyncIterator[JsonObject]:
-        """Changes from now on, as the API server sends them, until the server ends the watch."""
+        """First what there is, as ADDED, then changes as they happen, until the server ends the watch.
+
+        The repetition at each new watch makes up for what happened between two of them.
+        """
         query = {
             "watch": "true",
             "labelSelector": selector,

@@ -199,13 +199,16 @@ def _target_errors(spec: QuantBenchmarkSpec) -> list[FieldError]:
 
 
 def _argument_errors(spec: QuantBenchmarkSpec, version: EngineVersion) -> list[FieldError]:
-    """Arguments that belong to the operator, or that would override what a variant's method sets."""
+    """What a variant's method lacks, and arguments that are the operator's or would override what the method sets."""
     errors: dict[str, FieldError] = {}
     for place, variant in enumerate(spec.variants):
         for target in spec.targets:
             settings = _settings(variant, target, version)
             if isinstance(settings, EngineRefusal):
                 continue
+            if settings.needs_tokenizer and not variant.tokenizer:
+                field = f"spec.variants[{place}].tokenizer"
+                errors[field] = FieldError(field, f"a {variant.method} checkpoint brings no tokenizer: say which one")
             for path, args in (("spec.engine.args", spec.engine.args), (f"spec.variants[{place}].args", variant.args)):
                 for refused in refused_arguments(args, settings, variant.method):
                     field = f"{path}[{refused.index}]"

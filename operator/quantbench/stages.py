@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from quantbench import times
+from quantbench.api.run import StageTimes
 from quantbench.observe import Run
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What the life of one server pod was spent on [s]; ``existed`` runs from its creation until it was gone."""
+    """What the life of a run's server pods was spent on [s]; ``existed`` runs from the last one's creation until it was
+    gone, and counts lost ones before it, which led to nothing.
+    """
 
     run: str
     variant: str
@@ -46,6 +49,7 @@ def usage(run: Run) -> Usage | None:
     # A server that failed while it started was loading until its end.
     loading = times.seconds_between(when.server_started, when.ready or when.stored) or 0.0
     measuring = times.seconds_between(when.first_pass or when.ready, when.last_pass) or 0.0
+    existed += run.status.server_seconds
     return Usage(run.name, run.spec.variant.name, existed, max(0.0, loading), max(0.0, measuring))
 
 
@@ -58,12 +62,20 @@ def gaps(runs: Sequence[Run]) -> list[Gap]:
         for between, start, end in (
             ("run created → server created", created, when.server_created),
             ("server has an address → load created", when.sandbox_ready, when.load_created),
-            ("load ended → verdict stored", when.load_finished, when.stored),
+            _to_verdict(when),
         ):
             seconds = times.seconds_between(start, end)
             if seconds is not None:
                 found.append(Gap(run.name, between, max(0.0, seconds)))
     return found + _between_runs(runs)
+
+
+def _to_verdict(when: StageTimes) -> tuple[str, str | None, str | None]:
+    """From what decided the run, the end of its load or of its server, to the verdict."""
+    load, server = when.load_finished, when.server_finished
+    if server and (load is None or times.parse(server) < times.parse(load)):
+        return "server ended → verdict stored", server, when.stored
+    return "load ended → verdict stored", load, when.stored
 
 
 def _between_runs(runs: Sequence[Run]) -> list[Gap]:

@@ -236,3 +236,14 @@ async def test_cause_of_a_lasting_failure_shows(lab: Lab, space: Space) -> None:
     await operator.controller.resync()
     await space.until_complete()
     assert space.verdicts() == MEASURED
+
+
+async def test_a_long_list_comes_in_pages(space: Space, operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each object is there once, however many pages it takes."""
+    names = [f"lease-{number}" for number in range(7)]
+    for name in names:
+        head = {"name": name, "namespace": space.name}
+        await space.api.create({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": head, "spec": {}})
+    monkeypatch.setattr("quantbench.kube.PAGE", 3)
+    found = await operator.kube.list("Lease", space.name)
+    assert [lease["metadata"]["name"] for lease in found] == names

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import math
 import os
+import select
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -107,3 +113,32 @@ def test_only_json() -> None:
     }
     assert plain(value) == {"nan": None, "inf": [None, 1.5], "numpy": 7, "nested": None, "1": [True, None]}
     assert plain(object).startswith("<class")
+
+
+WRITER = """
+import os, signal, sys
+from benchmarks.loadrunner.output import Output
+output = Output(1, sys.argv[1])
+signal.signal(signal.SIGTERM, lambda *_: output.exit_now(143))
+output.emit({"text": "x" * 14_000})
+"""
+
+
+def test_a_line_is_finished_although_the_process_is_told_to_end(tmp_path: Path) -> None:
+    """The pipe takes a part of the line only, so that the signal comes in its middle."""
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    termination = tmp_path / "termination-log"
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(termination)], stdout=writer) as child:
+        os.close(writer)
+        while not select.select([reader], [], [], 0.01)[0]:
+            assert child.poll() is None
+        time.sleep(0.1)
+        child.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+        with os.fdopen(reader, "rb") as stream:
+            (line,) = stream.readlines()
+    assert child.returncode == 143
+    assert line.endswith(b"}\n")
+    assert json.loads(line.removeprefix(b"QUANTBENCH "))["text"] == "x" * 14_000
+    assert json.loads(termination.read_text())["lines"] == 1

@@ -393,3 +393,13 @@ def test_targets_that_contradict_themselves(target: JsonObject, path: str) -> No
     assert set(found) == {f"spec.targets[1].{path}"}
     with pytest.raises(SpecInvalid):
         fates(study(targets=[{"name": "bad", **target}]))
+
+
+def test_a_checkpoint_without_a_tokenizer() -> None:
+    gguf = {"name": "gguf", "method": "GGUF", "model": "m.gguf"}
+    of = {"variants": [{"name": "bf16", "method": "BF16"}, gguf], "engine": {"image": "vllm/vllm-openai:v0.20.0"}}
+    with pytest.raises(SpecInvalid) as caught:
+        plan_of(study(**of))
+    assert [error.path for error in caught.value.errors] == ["spec.variants[1].tokenizer"]
+    of["variants"] = [of["variants"][0], {**gguf, "tokenizer": "Qwen/Qwen3-8B"}]
+    assert plan_of(study(**of)).runs

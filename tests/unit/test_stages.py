@@ -7,21 +7,27 @@ import time
 import pytest
 
 from core_support.objects import at, run, study
+from quantbench.api.base import JsonObject
 from quantbench.observe import Run
 from quantbench.stages import gaps, usage
 
 
-def a_run(place: int = 0, *, created: float = 0.0, attempt: int = 1, **times: float) -> Run:
+def a_run(place: int = 0, *, created: float = 0.0, attempt: int = 1, lost_seconds: float = 0.0, **times: float) -> Run:
     camel = {
         "server_created": "serverCreated",
         "sandbox_ready": "sandboxReady",
         "server_started": "serverStarted",
+        "server_finished": "serverFinished",
         "load_created": "loadCreated",
         "first_pass": "firstPass",
         "last_pass": "lastPass",
         "load_finished": "loadFinished",
     }
-    status = {"attempt": attempt, "times": {camel.get(name, name): at(moment) for name, moment in times.items()}}
+    status: JsonObject = {
+        "attempt": attempt,
+        "times": {camel.get(name, name): at(moment) for name, moment in times.items()},
+    }
+    status["serverSeconds"] = lost_seconds
     return run(study(sampling={"starts": 3}), place, status=status, created=created)
 
 
@@ -50,6 +56,21 @@ def test_a_server_that_failed_was_loading_until_its_end() -> None:
     used = usage(a_run(server_created=0, server_started=4, stored=24, released=25))
     assert used is not None
     assert (used.loading, used.measuring, used.share) == (20.0, 0.0, 0.8)
+
+
+def test_lost_servers_were_of_no_use() -> None:
+    used = usage(a_run(attempt=2, lost_seconds=100.0, **WHOLE))
+    assert used is not None
+    assert (used.existed, used.share) == (200.0, pytest.approx(0.45))
+
+
+def test_a_server_that_ended_by_itself_decides() -> None:
+    crashed = {name: moment for name, moment in WHOLE.items() if name not in ("load_finished", "last_pass")}
+    assert named([a_run(**{**crashed, "server_finished": 90.0})])["server ended → verdict stored"] == [6.5]
+    under_load = named([a_run(**{**WHOLE, "server_finished": 90.0})])
+    assert (under_load["server ended → verdict stored"], "load ended → verdict stored" in under_load) == ([6.5], False)
+    afterwards = named([a_run(**{**WHOLE, "server_finished": 96.2})])
+    assert (afterwards["load ended → verdict stored"], "server ended → verdict stored" in afterwards) == ([0.5], False)
 
 
 def test_without_a_warm_up_measuring_begins_when_ready() -> None:

@@ -201,6 +201,7 @@ async def test_events_during_a_failing_look_do_not_defeat_the_back_off() -> None
     async def work(key: str) -> float | None:
         tries.append(asyncio.get_running_loop().time())
         queue.add(key)  # its own write comes back as an event
+        await asyncio.sleep(0)  # as any request does; without it a fault would make this test hang
         raise ApiError(500, "InternalError", "always")
 
     queue = WorkQueue(work, workers=1)
@@ -217,3 +218,14 @@ async def test_how_long_the_first_has_waited() -> None:
     await asyncio.sleep(0.02)
     queue.add("b")
     assert queue.oldest >= 0.02
+
+
+async def test_more_events_do_not_make_the_first_look_younger() -> None:
+    """Or a queue that no worker serves would never be noticed."""
+    queue = WorkQueue(Slow(), workers=1)
+    queue.add("a")
+    queue.add("b")
+    await asyncio.sleep(0.03)
+    queue.add("a")
+    queue.add("b")
+    assert queue.oldest >= 0.03

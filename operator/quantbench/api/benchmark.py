@@ -53,7 +53,9 @@ class Engine(Model):
     pod_template: PodTemplate = Field(default_factory=PodTemplate, description="Additions to the pods: an allow-list.")
 
 
-NEEDS_CHECKPOINT = "!(self.method in ['BF16', 'FP8Online', 'BitsAndBytes', 'Custom'])"
+WITHOUT_CHECKPOINT = (Method.BF16, Method.FP8_ONLINE, Method.BITSANDBYTES, Method.CUSTOM)
+"""Methods that start from the unquantized model; all others read a checkpoint of their own."""
+NEEDS_CHECKPOINT = f"!(self.method in {[method.value for method in WITHOUT_CHECKPOINT]})"
 
 
 class Variant(Model):

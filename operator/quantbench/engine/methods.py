@@ -14,8 +14,6 @@ from quantbench.engine.version import NEWEST, OLDEST, EngineVersion, is_newer_th
 
 __all__ = ["EngineRequest", "EngineSettings", "Refusal", "server_settings"]
 
-WITHOUT_CHECKPOINT = frozenset({Method.BF16, Method.FP8_ONLINE, Method.BITSANDBYTES, Method.CUSTOM})
-"""Methods that start from the unquantized model; all others read a checkpoint of their own."""
 _FOUR_BIT = frozenset({Method.W4A16, Method.AWQ, Method.GPTQ_INT4})
 _WARNING_BACKEND = (
     "since 0.28 --linear-backend only warns where a layer type has no such kernel: the log says what really ran"
@@ -57,8 +55,6 @@ class EngineSettings:
     """vLLM's names for the quantization, any one of which must be reported; empty: not known."""
     kernels: tuple[str, ...]
     """Linear kernel classes of which one must be logged; empty: vLLM's own choice, or not logged."""
-    needs_checkpoint: bool
-    """The variant must name a checkpoint of its own."""
     needs_tokenizer: bool
     """The checkpoint brings no tokenizer that vLLM should use (GGUF)."""
     min_capability: int | None
@@ -204,7 +200,6 @@ def _merge(request: EngineRequest, version: EngineVersion, rows: list[Row]) -> E
         notes=tuple(dict.fromkeys(notes)),
         quantization=next((row.quantization for row in reversed(rows) if row.quantization), ()),
         kernels=kernels,
-        needs_checkpoint=request.method not in WITHOUT_CHECKPOINT,
         needs_tokenizer=request.method is Method.GGUF,
         min_capability=low,
         max_capability=high,
