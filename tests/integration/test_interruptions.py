@@ -288,7 +288,12 @@ async def test_job_deleted_by_someone(lab: Lab) -> None:
     held = await Held.at(lab, "Loading")
     space = held.space
     job = next(seen for seen in space.ever("Job"))
+    (load,) = space.ever("Pod", "load")
+    life = lab.kubelet.life(space.name, load.name)
+    assert life is not None
     await lab.api.delete("Job", space.name, job.name)
+    # Let go any earlier, the last pass could still end before the deletion reaches the node: then it counts.
+    await life.over.wait()
     held.free.set()
     await space.until_complete()
     assert space.verdicts()[held.variant] == "Measured/AllPassesValid"
