@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from core_support.objects import later, run, study
+from core_support.objects import at, later, run, study
 from core_support.pods import condition, deleted, pod, running, terminated, waiting
 from quantbench.api.base import JsonObject
 from quantbench.api.names import Verdict
@@ -296,7 +296,7 @@ BLOCKED = {
         "Failed", "CreateContainerConfigError", "create configmap hub"),
     "CreateContainerConfigError, key": (waiting("CreateContainerConfigError", "couldn't find key token in Secret"
         " bench/hub"), 66, "Failed", "CreateContainerConfigError", "add key token to Secret bench/hub"),
-    "CreateContainerError": (waiting("CreateContainerError", "context deadline exceeded"), 66,
+    "CreateContainerError": (waiting("CreateContainerError", "context deadline exceeded"), 1210,
         "Failed", "CreateContainerError", "kubectl describe pod"),
 }  # fmt: skip
 
@@ -304,7 +304,7 @@ BLOCKED = {
 @pytest.mark.parametrize("name", BLOCKED)
 def test_containers_that_never_run(name: str) -> None:
     state, now, verdict, reason, hint = BLOCKED[name]
-    found = cannot_start(read_pod(pod(state=state)), later(now), MINUTE, LIMITS)
+    found = cannot_start(read_pod(pod(state=state)), later(now), MINUTE, LIMITS, at(5))
     assert found is not None
     assert (str(found.name), found.reason) == (verdict, reason)
     assert hint in (found.hint or "")
