@@ -427,7 +427,11 @@ crossovers_ = st.builds(
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(cells_, max_size=12), st.lists(runs_, max_size=8), st.lists(crossovers_, max_size=40))
+@given(
+    st.lists(cells_, max_size=12),
+    st.lists(runs_, max_size=8, unique_by=lambda run: run.name),
+    st.lists(crossovers_, max_size=40),
+)
 def test_any_data_give_bounded_findings(cells: list[Cell], runs: list[Run], crossings: list[Crossover]) -> None:
     two = several(*NAMES[:4], loads=TWO_LOADS, targets=[{"name": "h100"}, {"name": "a100"}])
     for spec in (SPEC, two):

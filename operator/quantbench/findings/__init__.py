@@ -38,7 +38,7 @@ def findings(
         crossovers: where variants overtake each other, the most useful first.
     """
     of_cell: dict[tuple[str, str], list[Run]] = {}
-    for run in sorted(runs, key=lambda run: run.spec.block):
+    for run in sorted(runs, key=lambda run: (run.spec.block, run.name)):
         if run.status.verdict:
             of_cell.setdefault(run.cell, []).append(run)
     study = Study(spec, cells, crossovers, of_cell)
