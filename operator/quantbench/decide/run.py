@@ -359,8 +359,8 @@ class _Step:
         """Take over what the server's log and metrics say that it runs; a failure to start is not for this."""
         status, evidence = self.status, self.evidence
         head = evidence.server_head if status.times.ready else None
-        facts = evidence.load_log.server
-        self.attested = attest(self.run.spec, status.attestation, status.cold_start, head, facts)
+        log = evidence.load_log
+        self.attested = attest(self.run.spec, status.attestation, status.cold_start, head, log.server, log.gpus)
         if self.attested:
             update = {"attestation": self.attested.attestation, "cold_start": self.attested.cold_start}
             self.status = status.model_copy(update=update)
