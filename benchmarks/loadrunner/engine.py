@@ -57,6 +57,8 @@ class Window:
     cpu_started: float = 0.0
     cpu_finished: float = 0.0
     max_lag: float | None = None
+    total_lag: float = 0.0
+    beats: int = 0
     expected_output_lens: list[int] | None = None
     result: dict[str, Any] | None = None
     on_start: Callable[[], None] | None = None
@@ -67,7 +69,7 @@ class Window:
         """The measured time begins (again: an unmeasured request comes first in old versions)."""
         if self.on_start is not None:
             self.on_start()
-        self.max_lag = None
+        self.max_lag, self.total_lag, self.beats = None, 0.0, 0
         self.started_at = time.time()
         self.cpu_started = time.process_time()
         self.last_beat = time.perf_counter()
@@ -77,8 +79,16 @@ class Window:
         """The heartbeat woke up; what it overslept is the lag of the event loop."""
         now = time.perf_counter()
         if self.open:
-            self.max_lag = max(self.max_lag or 0.0, now - self.last_beat - HEARTBEAT_SECONDS)
+            lag = max(0.0, now - self.last_beat - HEARTBEAT_SECONDS)
+            self.max_lag = max(self.max_lag or 0.0, lag)
+            self.total_lag += lag
+            self.beats += 1
         self.last_beat = now
+
+    @property
+    def mean_lag(self) -> float | None:
+        """How late a beat came in the mean [s]: what the loop added to anything it had to do at a random moment."""
+        return self.total_lag / self.beats if self.beats else None
 
     def finish(self) -> None:
         """The measured time is over; a heartbeat that is overdue at this moment counts."""

@@ -35,6 +35,14 @@ def sends_initial_request(version: tuple[int, int, int]) -> bool:
     return version < (0, 11, 0)
 
 
+def counts_prompts_by_usage(version: tuple[int, int, int]) -> bool:
+    """True if this version is known to take prompt tokens from the server's ``usage``.
+
+    0.9.2 counts the raw prompt itself, without the chat template; the versions in between were not looked at.
+    """
+    return version >= (0, 20, 0)
+
+
 def percentile_text(percentile: float) -> str:
     """How vLLM spells a percentile in its flags and JSON keys: 99.0 is ``99``, 99.9 is ``99.9``."""
     return str(int(percentile)) if percentile == int(percentile) else str(percentile)

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .engine import EngineBenchmark, Outcome, Window
-from .flags import LATENCIES, bench_serve_arguments, percentile_text
+from .flags import LATENCIES, bench_serve_arguments, counts_prompts_by_usage, percentile_text
 from .output import shorten
 from .server import Scrape, Server, counter_deltas
 from .spec import Load, LoadSpec
+from .watch import GPUMonitor, WaitingWatch
 
 MAX_ERROR_CHARACTERS: Final = 500
 RESULT_FILENAME: Final = "result.json"
@@ -52,6 +53,8 @@ class Passed:
     result: Mapping[str, Any]
     server: Mapping[str, Any]
     error: str | None
+    prompts_by_usage: bool = False
+    gpu: Mapping[str, Any] | None = None
 
     @property
     def completed(self) -> int:
@@ -68,10 +71,13 @@ class Passed:
 class PassRunner:
     """Runs passes of one specification against one server."""
 
-    def __init__(self, spec: LoadSpec, engine: EngineBenchmark, server: Server, raw_dir: str | None) -> None:
+    def __init__(
+        self, spec: LoadSpec, engine: EngineBenchmark, server: Server, gpus: GPUMonitor, raw_dir: str | None
+    ) -> None:
         self._spec = spec
         self._engine = engine
         self._server = server
+        self._gpus = gpus
         self._raw_dir = raw_dir
         self._run_id = uuid.uuid4().hex[:8]
 
@@ -95,7 +101,8 @@ class PassRunner:
         window = Window(on_start=counters.read_before)
         with tempfile.TemporaryDirectory(prefix="quantbench-", ignore_cleanup_errors=True) as folder:
             called_at, cpu = time.time(), time.process_time()
-            outcome = self._engine.run(self.arguments(load, prompts, label, folder), window)
+            with WaitingWatch(self._server.base_url, lambda: window.open) as watch:
+                outcome = self._engine.run(self.arguments(load, prompts, label, folder), window)
             if not window.started_at:  # it failed before the first request, or this version could not be wrapped
                 window.started_at, window.cpu_started = called_at, cpu
                 window.finished_at, window.cpu_finished = time.time(), time.process_time()
@@ -111,8 +118,10 @@ class PassRunner:
             outcome=outcome,
             window=window,
             result=result or {},
-            server=counter_deltas(counters.before, counters.after),
+            server={**counter_deltas(counters.before, counters.after), "peakRequestsWaiting": watch.peak},
             error=outcome.error or _first_error(window.result or result),
+            prompts_by_usage=counts_prompts_by_usage(self._engine.version),
+            gpu=self._gpus.summary(window.started_at, window.finished_at),
         )
 
     def _keep_raw(self, path: str, load: Load, label: str) -> None:
@@ -151,12 +160,15 @@ def pass_record(load: Load, repeat: int, percentiles: tuple[float, ...], passed:
     measured = _latencies_measured(passed)
     for name in LATENCIES:
         record[f"{name}Milliseconds"] = _latency(result if name in measured else {}, name, percentiles)
+    record["inputTokensByUsage"] = passed.prompts_by_usage
     record["expectedOutputTokens"] = None if expected is None else sum(expected)
     record["server"] = passed.server
     record["client"] = {
         "cpuSeconds": window.cpu_finished - window.cpu_started,
+        "meanEventLoopLagSeconds": window.mean_lag,
         "maxEventLoopLagSeconds": window.max_lag,
     }
+    record["gpu"] = passed.gpu
     record["error"] = None if passed.error is None else shorten(passed.error, MAX_ERROR_CHARACTERS)
     return record
 

@@ -30,6 +30,7 @@ from .output import TERMINATION_LOG, Output, reserve_stdout
 from .passes import Passed, PassRunner, pass_record
 from .server import Server
 from .spec import Load, LoadSpec, ShareGPT, parse_server, parse_spec
+from .watch import GPUMonitor
 
 EXIT_FAILED: Final = 1
 EXIT_TERMINATED: Final = 128 + signal.SIGTERM
@@ -85,12 +86,16 @@ class _Session:
         self._output.event(
             "imported", time.time(), seconds=time.monotonic() - started, engineVersion=engine.reported_version
         )
-        runner = PassRunner(spec, engine, server, self._environ.get("QUANTBENCH_RAW_DIR") or None)
+        gpus = GPUMonitor(self._environ.get("QUANTBENCH_GPU_MONITOR") or None)
+        runner = PassRunner(spec, engine, server, gpus, self._environ.get("QUANTBENCH_RAW_DIR") or None)
         self._draw_prompts(spec, engine, runner)
         # vLLM does this at the start of each pass; the first time it goes through all that was imported (0.6 s).
         gc.collect()
         gc.freeze()
         self._wait_for_server(server, started, spec.server_ready_timeout)
+        found = gpus.gpus()
+        if found:
+            self._output.event("gpus", time.time(), gpus=found)
         for load in spec.loads:
             self._warm_up(load, runner, server)
             for repeat in range(1, spec.repeats + 1):

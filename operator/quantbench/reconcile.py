@@ -16,7 +16,7 @@ from quantbench.kube import Kube
 from quantbench.observe import Children, Run, benchmark_status, children, read_benchmark, read_run, read_runs
 from quantbench.plan import FieldError, SpecInvalid, make_plan, run_limits
 from quantbench.resources import labels, load, server
-from quantbench.resources.load import RunnerImage
+from quantbench.resources.programs import RunnerImage
 from quantbench.results import MAX_LOG_BYTES, LoadLog, parse_log
 
 SERVER_LOG_BYTES = 1024 * 1024

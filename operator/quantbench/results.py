@@ -7,25 +7,23 @@ or mixed with garbage must never look like a measurement.
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from quantbench import times
 from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import Load, Workload
-from quantbench.api.run import Latency, Pass, RunLoadPlan, ServerCounters
+from quantbench.api.run import GPU, ClientHealth, GPUSamples, Latency, Pass, RunLoadPlan, ServerCounters
+from quantbench.validity import Client, Fault, invalid_reason, mean_milliseconds, number
 
 MARKER = "QUANTBENCH "
 MAX_LOG_BYTES = 4 * 1024 * 1024
 """Most of a log that is read [bytes]; 200 passes of at most 15,000 bytes fit."""
-TOLERATED_LENGTH_DRIFT = 0.005
-"""Share by which output tokens may miss what was asked for: requests that end on a stop string differ by one token."""
-TOLERATED_COUNTER_DRIFT = 0.005
-"""Share by which client and server token counts may differ."""
 DEFAULT_WARMUP = 256
 
 
@@ -63,19 +61,13 @@ class LoadLog:
     digest: str = ""
     truncated: bool = False
     server: ServerFacts | None = None
+    gpus: tuple[GPU, ...] = ()
+    repeated_prompts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def ready(self) -> bool:
         """The runner has reached the server."""
         return any(event.name == "ready" for event in self.events)
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Why the reported result as a whole cannot be used."""
-
-    reason: str
-    message: str
 
 
 @dataclass
@@ -114,7 +106,7 @@ def parse_log(log: str | None, *, truncated: bool = False) -> LoadLog:
     by_kind: dict[str, list[JsonObject]] = {}
     for document in found.documents:
         by_kind.setdefault(str(document.get("kind")), []).append(document)
-    errors = by_kind.get("error", [])
+    errors, events = by_kind.get("error", []), by_kind.get("event", [])
     return LoadLog(
         passes=tuple(by_kind.get("pass", [])),
         events=tuple(event for event in map(_event, found.documents) if event),
@@ -124,7 +116,9 @@ def parse_log(log: str | None, *, truncated: bool = False) -> LoadLog:
         garbage=found.garbage,
         digest=hashlib.sha256("\n".join(found.payloads).encode(errors="replace")).hexdigest(),
         truncated=truncated,
-        server=next((_server_facts(e) for e in by_kind.get("event", []) if e.get("name") == "server"), None),
+        server=next((_server_facts(e) for e in events if e.get("name") == "server"), None),
+        gpus=_gpus(events),
+        repeated_prompts=_repeated_prompts(events),
     )
 
 
@@ -271,6 +265,8 @@ def _read_pass(document: JsonObject, load: Load, workload: Workload, attempt: in
         itl_milliseconds=_latency(document.get("itlMilliseconds")),
         e2el_milliseconds=_latency(document.get("e2elMilliseconds")),
         server=_counters(document.get("server") or {}),
+        client=_client(Client.of(document)),
+        gpu=_gpu(document.get("gpu")),
     )
 
 
@@ -288,58 +284,42 @@ def _counters(server: Mapping[str, Any]) -> ServerCounters:
         preemptions=_count(server.get("preemptions")),
         prefix_cache_hits=_count(server.get("prefixCacheHits")),
         requests_succeeded=_count(sum(succeeded.values())) if isinstance(succeeded, dict) else None,
-        mean_ttft_milliseconds=_mean_milliseconds(server.get("ttftSeconds")),
-        mean_tpot_milliseconds=_mean_milliseconds(server.get("tpotSeconds")),
+        mean_ttft_milliseconds=mean_milliseconds(server.get("ttftSeconds")),
+        mean_tpot_milliseconds=mean_milliseconds(server.get("tpotSeconds")),
+        mean_queue_milliseconds=mean_milliseconds(server.get("queueSeconds")),
+        peak_requests_waiting=_count(server.get("peakRequestsWaiting")),
     )
 
 
 def _count(value: Any) -> int | None:
-    return round(value) if isinstance(value, int | float) and math.isfinite(value) and value >= 0 else None
+    found = number(value)
+    return None if found is None or found < 0 else round(found)
 
 
-def _mean_milliseconds(histogram: Any) -> float | None:
-    if not isinstance(histogram, dict) or not histogram.get("count"):
+def _client(client: Client) -> ClientHealth:
+    return ClientHealth(cpu_share=client.cpu_share, max_event_loop_lag_milliseconds=client.max_lag)
+
+
+def _gpu(summary: Any) -> GPUSamples | None:
+    """Readings that say something, as far as they can be read: they say more about a pass, but it stands without."""
+    try:
+        samples = GPUSamples.model_validate(summary)
+    except ValidationError:
         return None
-    return 1000.0 * float(histogram["sum"]) / float(histogram["count"])
+    return samples if samples.samples else None
 
 
-def invalid_reason(document: JsonObject, asked: int, workload: Workload) -> Fault | None:
-    """Why a pass must not count, or None.
-
-    ``vllm bench serve`` exits 0 when every request failed, so its exit status alone proves nothing.
-    """
-    completed, failed = document.get("completed"), document.get("failed")
-    if document.get("exitCode") != 0:
-        return Fault("ClientFailed", f"vllm bench serve failed: {document.get('error') or 'no message'}")
-    if document.get("asked") != asked or completed != asked or failed != 0:
-        return Fault("RequestsFailed", f"{completed} of {asked} requests completed, {failed} failed")
-    output, duration = document.get("totalOutputTokens"), document.get("durationSeconds")
-    throughput, ttft = document.get("totalTokensPerSecond"), (document.get("ttftMilliseconds") or {}).get("mean")
-    if not all(isinstance(figure, int | float) and figure > 0 for figure in (output, duration, throughput, ttft)):
-        return Fault("ImplausibleFigures", "tokens, duration, throughput or TTFT is not a positive number")
-    return _length_fault(document, workload) or _counter_fault(document)
+def _gpus(events: Sequence[JsonObject]) -> tuple[GPU, ...]:
+    """The server's GPUs, from the runner's ``gpus`` event."""
+    listed = next((event.get("gpus") for event in events if event.get("name") == "gpus"), None)
+    try:
+        return TypeAdapter(tuple[GPU, ...]).validate_python(listed)
+    except ValidationError:
+        return ()
 
 
-def _length_fault(document: JsonObject, workload: Workload) -> Fault | None:
-    expected, output = document.get("expectedOutputTokens"), document["totalOutputTokens"]
-    if not workload.ignore_eos or not expected:
-        return None
-    if abs(output - expected) > TOLERATED_LENGTH_DRIFT * expected:
-        return Fault(
-            "OutputLengthDrift",
-            f"{output} output tokens instead of {expected}: requests were cut, e.g. by --max-model-len",
-        )
-    return None
-
-
-def _counter_fault(document: JsonObject) -> Fault | None:
-    server = document.get("server") or {}
-    output, counted = document["totalOutputTokens"], server.get("generationTokens")
-    if isinstance(counted, int | float) and abs(counted - output) > TOLERATED_COUNTER_DRIFT * output:
-        return Fault("CountersDisagree", f"the client counted {output} output tokens, the server {counted:g}")
-    hits = server.get("prefixCacheHits")
-    if isinstance(hits, int | float) and hits > 0:
-        return Fault(
-            "PrefixCacheHit", f"{hits:g} prompt tokens came from the prefix cache: a repeat looks faster than it is"
-        )
-    return None
+def _repeated_prompts(events: Sequence[JsonObject]) -> dict[str, int]:
+    """By load: how many of its prompts are repeats, from the runner's ``dataset`` event."""
+    said = next((event.get("repeatedPrompts") for event in events if event.get("name") == "dataset"), None)
+    counts = {str(load): _count(count) for load, count in said.items()} if isinstance(said, dict) else {}
+    return {load: count for load, count in counts.items() if count}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from quantbench import __version__
-from quantbench.resources.load import RunnerImage
+from quantbench.resources.programs import RunnerImage
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,12 @@ def test_client_and_server_counted_the_same(demo: Demo, finished: dict[str, Any]
             assert one["failed"] == 0
             assert one["server"]["generationTokens"] == one["totalOutputTokens"] > 0
             assert one["server"]["requestsSucceeded"] == 16
+            assert one["server"]["promptTokens"] == one["totalInputTokens"] > 0
+            assert one["server"]["meanTPOTMilliseconds"] == pytest.approx(one["tpotMilliseconds"]["mean"], rel=0.02)
+            assert one["server"]["meanQueueMilliseconds"] >= 0
+            assert 0 < one["client"]["cpuShare"] < 0.5
+            assert one["client"]["maxEventLoopLagMilliseconds"] >= 0
+            assert "gpu" not in one
             assert one["totalTokensPerSecond"] > one["outputTokensPerSecond"] > 0
 
 

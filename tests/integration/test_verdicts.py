@@ -167,6 +167,20 @@ LOADS = [
         load=always(total_output_tokens=1000),
         passes=4,
     ),
+    Case(
+        "prompts-differ",
+        "Inconsistent/CountersDisagree",
+        "1000 prompt tokens",
+        load=always(total_input_tokens=1000),
+        passes=4,
+    ),
+    Case(
+        "client-busy",
+        "ClientBound/ClientSaturated",
+        "cores; one is what it can use",
+        load=always(client_cpu_seconds=1e3),
+        passes=4,
+    ),
     Case("not-a-number", "Inconsistent/ImplausibleFigures", "", load=always(duration=float("nan")), passes=4),
 ]
 

@@ -155,6 +155,7 @@ def test_nothing_of_the_core_is_missing_from_the_contract() -> None:
         "statistics",
         "status",
         "times",
+        "validity",
     }
 
 

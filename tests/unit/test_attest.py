@@ -339,11 +339,13 @@ def test_the_metrics_come_later() -> None:
     first = decide(*SERVING, head=BF16.replace("kv_cache_dtype=auto", ""), now=45)
     assert status_of(first).attestation.fingerprint is None  # type: ignore[union-attr]
     labels_of = {"cache_dtype": "auto", "num_gpu_blocks": "100", "block_size": "16", "enable_prefix_caching": "False"}
-    said = text([event("ready", 44), event("server", 44, version="0.24.0", cacheConfig=labels_of)])
+    gpus = event("gpus", 44, gpus=[{"name": "NVIDIA H100", "uuid": "GPU-0"}])
+    said = text([event("ready", 44), event("server", 44, version="0.24.0", cacheConfig=labels_of), gpus])
     second = status_of(decide(*SERVING, head=None, now=48, status=first.status, load_log=said)).attestation
     assert second is not None
     assert second.kv_cache_dtype == "bfloat16"
     assert second.fingerprint
+    assert [gpu.name for gpu in second.gpus] == ["NVIDIA H100"]
 
 
 @pytest.mark.parametrize("config", [None, [], "x", {"cache_dtype": 7, "block_size": "-1", "num_gpu_blocks": "1e9"}])
@@ -383,3 +385,19 @@ def test_another_attempt_is_another_server() -> None:
 def test_a_server_that_never_was_ready_is_not_attested() -> None:
     status = status_of(decide(pod(state=terminated()), head=FP8, now=70, status={"times": {"requested": at(0)}}))
     assert status.attestation is None
+
+
+def test_gpus_are_attested_and_make_no_other_configuration() -> None:
+    gpus = parse_log(text([event("gpus", 45, gpus=[{"name": "NVIDIA H100", "uuid": "GPU-0"}])])).gpus
+    without, told = attest(spec_of(), None, None, BF16, None), attest(spec_of(), None, None, BF16, None, gpus)
+    assert without is not None
+    assert told is not None
+    assert [gpu.uuid for gpu in told.attestation.gpus] == ["GPU-0"]
+    assert told.attestation.fingerprint == without.attestation.fingerprint is not None
+    # Told later than the log was read, and kept once the load generator's log is gone.
+    later_on = attest(spec_of(), without.attestation, None, None, None, gpus)
+    assert later_on is not None
+    assert later_on.attestation.gpus == gpus
+    kept = attest(spec_of(), later_on.attestation, None, None, None)
+    assert kept is not None
+    assert kept.attestation.gpus == gpus

@@ -71,7 +71,9 @@ def test_the_engines_monitor_finds_servers_and_says_whose_they_are() -> None:
     assert not chosen(spec["selector"], operator_pod(documents)["metadata"]["labels"])
     assert spec["namespaceSelector"] == {"matchNames": ["team-a", "team-b"]}
     ports = [port["name"] for port in server["spec"]["containers"][0]["ports"]]
-    assert [endpoint["port"] for endpoint in spec["podMetricsEndpoints"]] == ports
+    # The other port is for the load generator, and no exposition.
+    assert [endpoint["port"] for endpoint in spec["podMetricsEndpoints"]] == ["http"]
+    assert ports == ["http", "gpu"]
     wanted = {labels.BENCHMARK, labels.RUN, labels.VARIANT, labels.TARGET}
     assert set(spec["podTargetLabels"]) == wanted <= server["metadata"]["labels"].keys()
 

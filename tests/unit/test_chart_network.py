@@ -10,7 +10,7 @@ from chart_support.bench import server_and_load
 from chart_support.chart import NAMESPACE, of_kind, operator_pod, render
 from chart_support.network import Pod, accepts
 from quantbench.resources import labels
-from quantbench.resources.server import PORT
+from quantbench.resources.server import GPU_MONITOR_PORT, PORT
 
 MONITORING = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
 WATCHED = {"watch": {"namespaces": ["team-a", "team-b"]}}
@@ -29,12 +29,15 @@ def operator() -> Pod:
 
 def test_a_server_hears_the_load_pods_of_its_namespace() -> None:
     assert accepts(policies(), SERVER, PORT, LOAD)
+    assert accepts(policies(), SERVER, GPU_MONITOR_PORT, LOAD)
 
 
 @pytest.mark.parametrize(
     ("port", "source"),
     [
-        (PORT + 1, LOAD),
+        (GPU_MONITOR_PORT + 1, LOAD),
+        (GPU_MONITOR_PORT, STRANGER),
+        (GPU_MONITOR_PORT, Pod("team-b", LOAD.labels)),
         (PORT, STRANGER),
         (PORT, SERVER),
         (PORT, Pod("team-b", LOAD.labels)),
@@ -75,7 +78,7 @@ def test_the_operators_port_follows_its_value() -> None:
 def test_named_monitoring_scrapes_servers_at_their_one_port() -> None:
     found = policies(monitoring=MONITORING)
     assert accepts(found, SERVER, PORT, PROMETHEUS)
-    assert not accepts(found, SERVER, PORT + 1, PROMETHEUS)
+    assert not accepts(found, SERVER, GPU_MONITOR_PORT, PROMETHEUS)
     assert accepts(found, SERVER, PORT, LOAD)
 
 

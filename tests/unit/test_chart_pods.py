@@ -24,7 +24,7 @@ from chart_support.chart import (
 from chart_support.pod_security import violations
 from quantbench import health, settings
 from quantbench.controller import Controller
-from quantbench.resources.load import RunnerImage
+from quantbench.resources.programs import RunnerImage
 from quantbench.settings import Settings
 
 every_set = pytest.mark.parametrize("values", VALUE_SETS.values(), ids=VALUE_SETS)

@@ -160,7 +160,23 @@ def test_what_a_window_sees(path: Path) -> None:
     assert window.result == {"completed": 8}
     assert window.max_lag is not None
     assert 0.15 < window.max_lag < 10
+    assert window.mean_lag is not None
+    assert 0 < window.mean_lag <= window.max_lag
+    assert window.mean_lag == window.total_lag / window.beats
     assert 0 < window.cpu_finished - window.cpu_started < 10
+
+
+def test_lags_of_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    window, clock = Window(), iter([10.0, 10.02, 10.07, 10.08, 20.0])
+    assert window.mean_lag is None
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    window.start()
+    window.beat()
+    window.beat()
+    window.finish()
+    window.beat()  # after the measured time
+    assert (window.beats, window.max_lag) == (3, pytest.approx(0.03))
+    assert window.mean_lag == pytest.approx(0.01), "early beats are not late ones"
 
 
 def test_the_first_request_that_succeeds_starts_the_window_of_old_versions(path: Path) -> None:

@@ -23,6 +23,7 @@ def result(**changes: Any) -> dict[str, Any]:
 
 def passed(values: dict[str, Any], details: dict[str, Any] | None = None, **changes: Any) -> Passed:
     window = Window(started_at=10.0, finished_at=12.0, cpu_started=1.0, cpu_finished=1.5, max_lag=0.01)
+    window.total_lag, window.beats = 0.2, 100
     window.expected_output_lens = [3, 3, 3, 3]
     window.result = details
     fields = {"asked": 4, "outcome": Outcome(0, None), "server": {}, "error": None, **changes}
@@ -39,7 +40,12 @@ def test_a_good_pass() -> None:
     assert (line["asked"], line["completed"], line["failed"], line["exitCode"]) == (4, 4, 0, 0)
     assert line["ttftMilliseconds"] == {"mean": 1.5, "median": 1.5, "std": 1.5, "p50": 1.5, "p99.9": 1.5}
     assert line["expectedOutputTokens"] == 12
-    assert line["client"] == {"cpuSeconds": 0.5, "maxEventLoopLagSeconds": 0.01}
+    assert line["client"] == {
+        "cpuSeconds": 0.5,
+        "meanEventLoopLagSeconds": 0.002,
+        "maxEventLoopLagSeconds": 0.01,
+    }
+    assert (line["inputTokensByUsage"], line["gpu"]) == (False, None)
     assert line["error"] is None
 
 
@@ -73,3 +79,8 @@ def test_no_result_at_all() -> None:
 def test_counts_that_are_no_numbers() -> None:
     line = record(result(completed=float("nan"), failed="x"))
     assert (line["completed"], line["failed"]) == (0, 4)
+
+
+def test_what_the_version_and_the_gpus_say() -> None:
+    line = record(result(), prompts_by_usage=True, gpu={"samples": 3}, server={"peakRequestsWaiting": 7})
+    assert (line["inputTokensByUsage"], line["gpu"], line["server"]["peakRequestsWaiting"]) == (True, {"samples": 3}, 7)

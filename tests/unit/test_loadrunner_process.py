@@ -88,6 +88,8 @@ def test_two_loads_two_repeats_and_their_warm_up(tmp_path: Path, server: FakeSer
         assert counted["generationTokens"] == line["totalOutputTokens"] == line["expectedOutputTokens"] > 0
         assert counted["requestsSucceeded"] == {"length": line["asked"]}
         assert line["startedAt"] < line["finishedAt"] <= time.time()
+        assert line["inputTokensByUsage"] is True
+        assert line["gpu"] is None
         assert line["ttftMilliseconds"].keys() == {"mean", "median", "std", "p50", "p90", "p99.9"}
 
     # The same prompts in the same order for each repeat; every request id once; all settings on the wire.
@@ -143,6 +145,7 @@ def test_the_unmeasured_request_of_old_versions_is_not_counted(tmp_path: Path, s
     assert (line["asked"], line["completed"], line["failed"]) == (6, 6, 0)
     assert line["server"]["generationTokens"] == line["totalOutputTokens"] == 18
     assert result.kind("event")[1]["engineVersion"] == "0.9.2"
+    assert line["inputTokensByUsage"] is False
 
 
 def test_an_old_version_whose_first_request_fails(tmp_path: Path, server: FakeServer) -> None:
@@ -235,6 +238,37 @@ def test_a_blocked_event_loop_is_seen(tmp_path: Path, server: FakeServer) -> Non
     assert calm["maxEventLoopLagSeconds"] >= 0
     assert 0.25 < blocked["maxEventLoopLagSeconds"] < 10
     assert calm["cpuSeconds"] > 0
+    assert blocked["meanEventLoopLagSeconds"] > 0.02 > calm["meanEventLoopLagSeconds"]
+
+
+def test_requests_that_wait_and_gpus_are_told(tmp_path: Path, server: FakeServer) -> None:
+    server.delay = 1.5  # longer than the period of looking
+    server.waiting = 12
+    server.gpus = {
+        "gpus": [{"name": "NVIDIA L4", "uuid": "GPU-0", "driver": "550.1", "computeCapability": "8.9"}],
+        "summary": {"samples": 4, "meanSMClockMegahertz": 2040.0},
+        "error": None,
+    }
+    result = run(tmp_path, server, a_spec(), QUANTBENCH_GPU_MONITOR=server.url)
+    assert result.status == 0, result.stderr
+    result.assert_whole()
+    (line,) = result.kind("pass")
+    assert line["server"]["peakRequestsWaiting"] == 12
+    assert line["gpu"] == {"samples": 4, "meanSMClockMegahertz": 2040.0}
+    assert (server.since, server.until) == (line["startedAt"], line["finishedAt"])
+    (event,) = [event for event in result.kind("event") if event["name"] == "gpus"]
+    assert event["gpus"] == server.gpus["gpus"]
+    assert [record.get("name", record["kind"]) for record in result.records] == [
+        "started", "imported", "dataset", "ready", "server", "gpus", "pass", "end"
+    ]  # fmt: skip
+
+
+def test_a_gpu_monitor_that_is_gone_costs_nothing(tmp_path: Path, server: FakeServer) -> None:
+    result = run(tmp_path, server, a_spec(), QUANTBENCH_GPU_MONITOR="http://127.0.0.1:9")
+    assert result.status == 0
+    assert [event["name"] for event in result.kind("event")] == ["started", "imported", "dataset", "ready", "server"]
+    assert result.kind("pass")[0]["gpu"] is None
+    assert result.stderr.count("loadrunner: GPU monitor: ") == 1
 
 
 def test_a_version_without_the_names_that_are_wrapped(tmp_path: Path, server: FakeServer) -> None:

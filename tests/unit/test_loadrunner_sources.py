@@ -1,4 +1,4 @@
-"""The load runner runs in engine images: Python 3.10 syntax, and the standard library alone."""
+"""What runs in engine images: Python 3.10 syntax, and the standard library alone."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import loadrunner
+from benchmarks import gpumonitor, loadrunner
 
-SOURCES = sorted(Path(next(iter(loadrunner.__path__))).glob("*.py"))
+SOURCES = sorted(path for package in (gpumonitor, loadrunner) for path in Path(package.__path__[0]).glob("*.py"))
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_python_3_10_and_nothing_installed(path: Path) -> None:
     tree = ast.parse(path.read_text(), feature_version=(3, 10))
     imported = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
@@ -22,4 +22,4 @@ def test_python_3_10_and_nothing_installed(path: Path) -> None:
 
 
 def test_there_is_something_to_look_at() -> None:
-    assert "__main__.py" in {path.name for path in SOURCES}
+    assert {path.parent.name for path in SOURCES if path.name == "__main__.py"} == {"gpumonitor", "loadrunner"}

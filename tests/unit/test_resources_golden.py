@@ -30,7 +30,7 @@ def manifests(case: str) -> dict[str, JsonObject]:
     given = yaml.safe_load((GOLDEN / case / "input.yaml").read_text())
     run = read_run(given["run"])
     named = (run.name, run.uid, run.namespace, run.spec, given["attempt"])
-    return {"server": server_pod(*named), "load": load_job(*named, given["address"], RUNNER)}
+    return {"server": server_pod(*named, RUNNER), "load": load_job(*named, given["address"], RUNNER)}
 
 
 def test_there_are_cases() -> None:

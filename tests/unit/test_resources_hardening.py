@@ -26,7 +26,7 @@ from quantbench.resources.server import longest_life, server_pod
 def pods(of: Run, address: str = "10.0.0.1") -> dict[str, JsonObject]:
     """Metadata and specification of both pods of a run."""
     named = (of.name, of.uid, of.namespace, of.spec, 1)
-    return {"server": server_pod(*named), "load": load_job(*named, address, RUNNER)["spec"]["template"]}
+    return {"server": server_pod(*named, RUNNER), "load": load_job(*named, address, RUNNER)["spec"]["template"]}
 
 
 def test_the_pods_of_the_fullest_study_are_restricted() -> None:
@@ -191,6 +191,28 @@ def test_gpus_come_from_the_target(gpus: int, limit: str | None) -> None:
     both = pods(run(spec))
     assert both["server"]["spec"]["containers"][0]["resources"].get("limits", {}).get("amd.com/gpu") == limit
     assert "limits" not in both["load"]["spec"]["containers"][0]["resources"]
+
+
+def test_a_server_on_gpus_is_watched_and_one_on_the_cpu_is_not() -> None:
+    for gpus in (0, 2):
+        both = pods(run(study(targets=[{"name": "t", "gpus": gpus}])))
+        server, client = (both[kind]["spec"] for kind in ("server", "load"))
+        command = server["containers"][0]["command"]
+        env = {variable["name"]: variable.get("value") for variable in client["containers"][0]["env"]}
+        assert command[3 if gpus else 0 :][:2] == ["vllm", "serve"]
+        assert ("initContainers" in server) == ("QUANTBENCH_GPU_MONITOR" in env) == (gpus > 0)
+        if gpus:
+            assert command[:3] == ["python3", "/quantbench/gpumonitor", "--"]
+            assert server["initContainers"][0]["command"][2] == "/app/benchmarks/gpumonitor"
+            assert env["QUANTBENCH_GPU_MONITOR"] == "http://10.0.0.1:8001"
+            assert {"name": "gpu", "containerPort": 8001} in server["containers"][0]["ports"]
+
+
+def test_the_monitor_listens_where_the_runner_asks() -> None:
+    from benchmarks.gpumonitor.monitor import PORT
+    from quantbench.resources.server import GPU_MONITOR_PORT
+
+    assert PORT == GPU_MONITOR_PORT
 
 
 @pytest.mark.parametrize(

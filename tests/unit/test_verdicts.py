@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core_support.logs import a_pass, seal, text, whole
+from core_support.logs import a_pass, event, seal, text, whole
 from core_support.objects import at, later, run, study
 from core_support.pods import condition, pod, running, terminated, waiting
 from quantbench.api.base import JsonObject
@@ -140,10 +140,43 @@ def test_one_invalid_pass_beside_a_valid_one(second: JsonObject, wanted: tuple[s
         ({"server": {"generationTokens": 1}}, ("Inconsistent", "CountersDisagree")),
         ({"server": {"prefixCacheHits": 5}}, ("Inconsistent", "PrefixCacheHit")),
         ({"ttftMilliseconds": {}}, ("Inconsistent", "ImplausibleFigures")),
+        ({"server": {"requestsSucceeded": {"length": 999}}}, ("Inconsistent", "RequestsDisagree")),
+        ({"tpotMilliseconds": {"mean": 9.0}}, ("Inconsistent", "LatenciesDisagree")),
+        ({"client": {"cpuSeconds": 9.9}}, ("ClientBound", "ClientSaturated")),
+        ({"client": {"maxEventLoopLagSeconds": 2.0}}, ("ClientBound", "ClientLagging")),
+        ({"client": {"cpuSeconds": 6.0}, "tpotMilliseconds": {"mean": 9.0}}, ("ClientBound", "ClientLate")),
     ],
 )
 def test_no_valid_pass_is_never_measured(both: JsonObject, wanted: tuple[str, str]) -> None:
     assert said(outcome(whole(a_pass(**both), a_pass(repeat=2, **both)))) == wanted
+
+
+def test_what_left_a_load_without_figures_decides() -> None:
+    spec = run(study(loads=[{"name": "saturated"}, {"name": "c8"}], sampling={"repeats": 2})).spec
+    drifted, failing = {"expectedOutputTokens": 1}, {"client": {"cpuSeconds": 9.9}}
+
+    def verdict(*lines: JsonObject) -> tuple[str, str] | None:
+        written = whole(*lines)
+        log = parse_log(text(written))
+        ended = load(terminated(0, "Completed", until=150, message=seal(written)))
+        passes = read_passes(log, spec.load, 1)
+        assert len(passes) == 4
+        return said(load_ended(ended, SERVING, log, "", spec.load, passes, later(155)))
+
+    c8 = [a_pass("c8", **failing), a_pass("c8", repeat=2, **failing)]
+    assert verdict(a_pass(**drifted), a_pass(repeat=2), *c8) == ("ClientBound", "ClientSaturated")
+    assert verdict(a_pass(**drifted), a_pass(repeat=2), c8[0], a_pass("c8", repeat=2)) == (
+        "Unstable",
+        "OutputLengthDrift",
+    )
+
+
+def test_prompts_that_repeat_are_noted() -> None:
+    dataset = event("dataset", 25, repeatedPrompts={"saturated": 12, "other": 5})
+    found = outcome([dataset, *whole(*GOOD)])
+    assert said(found) == ("Measured", "AllPassesValid")
+    assert found is not None
+    assert found.message == "2 passes, all valid; prompts that the dataset had to repeat: 12 of saturated"
 
 
 def test_a_pass_that_is_not_there() -> None:

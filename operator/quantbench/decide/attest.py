@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from quantbench.api.names import Device, Granularity, Kernel, KVCacheDType, Method, Verdict
-from quantbench.api.run import Attestation, ColdStart, Outcome, QuantBenchmarkRunSpec
+from quantbench.api.run import GPU, Attestation, ColdStart, Outcome, QuantBenchmarkRunSpec
 from quantbench.engine.arguments import LINEAR_BACKEND, QUANTIZATION, argument_values
 from quantbench.engine.attestation import UNQUANTIZED, fingerprint, in_words, parsed_version, read_log
 from quantbench.engine.methods import EngineRequest, EngineSettings, server_settings
@@ -33,6 +33,7 @@ def attest(
     cold_start: ColdStart | None,
     server_head: str | None,
     facts: ServerFacts | None,
+    gpus: tuple[GPU, ...] = (),
 ) -> Attested | None:
     """What is attested so far: by the log once it was read, and by the metrics where the log is silent.
 
@@ -42,6 +43,7 @@ def attest(
         cold_start: likewise.
         server_head: the beginning of the server's log; None: not read.
         facts: what the server said over HTTP; None: not asked yet.
+        gpus: what the monitor beside it said; no part of the fingerprint: another GPU of its kind is the same.
     """
     if stored is not None:
         known = Attested(stored, cold_start)
@@ -51,6 +53,7 @@ def attest(
     else:
         return None
     merged = known.attestation if facts is None else _merged(known.attestation, facts)
+    merged = merged.model_copy(update={"gpus": merged.gpus or gpus})
     mark = fingerprint(merged, spec.engine.model, _own_args(spec))
     return replace(known, attestation=merged.model_copy(update={"fingerprint": mark}))
 

@@ -23,7 +23,8 @@ from quantbench.decide.actions import Action, Apply, Decision, Delete, Emit, set
 from quantbench.decide.attest import Attested, attest, in_short, mismatch
 from quantbench.decide.causes import loss_hint
 from quantbench.observe import Children, Pod, Run
-from quantbench.resources.load import RunnerImage, load_job
+from quantbench.resources.load import load_job
+from quantbench.resources.programs import RunnerImage
 from quantbench.resources.server import server_pod
 from quantbench.results import Event, LoadLog, read_passes
 from quantbench.statistics import headline
@@ -130,7 +131,7 @@ class _Step:
         run, when = self.run, self.status.times
         requested = when.model_copy(update={"requested": when.requested or times.render(self.now)})
         self.status = self.status.model_copy(update={"times": requested})
-        pod = server_pod(run.name, run.uid, run.namespace, run.spec, self.status.attempt)
+        pod = server_pod(run.name, run.uid, run.namespace, run.spec, self.status.attempt, self.runner)
         # Asked again, the API server most likely refuses again: what it said stays in sight until it does not.
         said = next(
             (c.message for c in self.status.conditions if when.requested and c.reason == Stage.SCHEDULING), None
@@ -361,8 +362,8 @@ class _Step:
         """Take over what the server's log and metrics say that it runs; a failure to start is not for this."""
         status, evidence = self.status, self.evidence
         head = evidence.server_head if status.times.ready else None
-        facts = evidence.load_log.server
-        self.attested = attest(self.run.spec, status.attestation, status.cold_start, head, facts)
+        log = evidence.load_log
+        self.attested = attest(self.run.spec, status.attestation, status.cold_start, head, log.server, log.gpus)
         if self.attested:
             update = {"attestation": self.attested.attestation, "cold_start": self.attested.cold_start}
             self.status = status.model_copy(update=update)

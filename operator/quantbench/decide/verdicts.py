@@ -9,7 +9,8 @@ from quantbench.api.run import Outcome, Pass, RunLimits, RunLoadPlan
 from quantbench.decide.causes import image_hint, reference_hint, unschedulable_hint
 from quantbench.engine.diagnosis import diagnose
 from quantbench.observe import Pod, Termination
-from quantbench.results import Fault, LoadLog, check_complete, missing_passes
+from quantbench.results import LoadLog, check_complete, missing_passes
+from quantbench.validity import VERDICTS, Fault
 
 SERVER_FAULTS = frozenset({"ServerDied", "ServerNotReady"})
 """What the load generator says when the fault is the server's: the server's own log tells more."""
@@ -123,7 +124,7 @@ def load_ended(
         return None
     fault = check_complete(log, ended.message if ended else None)
     if fault is None:
-        return _measured(plan, passes)
+        return _measured(plan, passes, log)
     if server and server.ended:
         return server_ended(server, server_log, now, ready=bool(passes) or log.ready)
     if fault.reason in SERVER_FAULTS and ended_within(load, SERVER_END_GRACE, now):
@@ -139,21 +140,29 @@ def _load_fault(fault: Fault) -> Outcome:
     return failed(fault.reason, fault.message, hint=LOAD_HINTS.get(fault.reason))
 
 
-def _measured(plan: RunLoadPlan, passes: Sequence[Pass]) -> Outcome:
+def _measured(plan: RunLoadPlan, passes: Sequence[Pass], log: LoadLog) -> Outcome:
     missing = missing_passes(passes, plan)
     if missing:
         return failed("ResultIncomplete", f"passes without a readable result: {', '.join(missing)[:900]}")
     invalid = [measured for measured in passes if not measured.valid]
     if not invalid:
-        return Outcome(name=Verdict.MEASURED, reason="AllPassesValid", message=f"{len(passes)} passes, all valid")
-    first = invalid[0]
-    reason = first.invalid_reason or "Invalid"
-    message = f"{len(invalid)} of {len(passes)} passes are invalid, first {first.load}/{first.repeat}: {first.message}"
+        message = f"{len(passes)} passes, all valid{_repeated(plan, log)}"
+        return Outcome(name=Verdict.MEASURED, reason="AllPassesValid", message=message[:1024])
     with_valid = {measured.load for measured in passes if measured.valid}
-    if all(load.name in with_valid for load in plan.loads):
-        return Outcome(name=Verdict.UNSTABLE, reason=reason, message=message)
-    inconsistent = reason in ("OutputLengthDrift", "CountersDisagree", "PrefixCacheHit", "ImplausibleFigures")
-    return Outcome(name=Verdict.INCONSISTENT if inconsistent else Verdict.FAILED, reason=reason, message=message)
+    # What left a load without any figures weighs more than what cost another one a repeat.
+    first = min(invalid, key=lambda measured: measured.load in with_valid)
+    reason = first.invalid_reason or "Invalid"
+    verdict = Verdict.UNSTABLE if first.load in with_valid else VERDICTS.get(reason, Verdict.FAILED)
+    message = f"{len(invalid)} of {len(passes)} passes are invalid, first {first.load}/{first.repeat}: {first.message}"
+    return Outcome(name=verdict, reason=reason, message=message)
+
+
+def _repeated(plan: RunLoadPlan, log: LoadLog) -> str:
+    """Prompts sent more than once in a pass: without prefix caching no fault, but less variety than it seems."""
+    told = [
+        f"{log.repeated_prompts[load.name]} of {load.name}" for load in plan.loads if load.name in log.repeated_prompts
+    ]
+    return f"; prompts that the dataset had to repeat: {', '.join(told)}" if told else ""
 
 
 def cannot_start(

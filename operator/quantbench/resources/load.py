@@ -1,34 +1,16 @@
 """The load generator: one Job per run that drives all loads against the server pod."""
 
 import json
-from dataclasses import dataclass
 
 from quantbench.api.base import JsonObject
 from quantbench.api.run import QuantBenchmarkRunSpec
 from quantbench.resources import labels
-from quantbench.resources.pods import (
-    CONTAINER_SECURITY,
-    OUR_VOLUMES,
-    RUNNER_PATH,
-    amounts,
-    child_labels,
-    container,
-    metadata,
-    pod_spec,
-)
-from quantbench.resources.server import PORT
+from quantbench.resources.pods import RUNNER_PATH, amounts, child_labels, container, metadata, pod_spec
+from quantbench.resources.programs import RunnerImage, bring
+from quantbench.resources.server import GPU_MONITOR_PORT, PORT
 from quantbench.results import prompts, warmup_prompts
 
 CONTAINER = "load"
-RUNNER_VOLUME = f"{OUR_VOLUMES}runner"
-
-
-@dataclass(frozen=True)
-class RunnerImage:
-    """The operator's own image, which brings the load runner along."""
-
-    image: str
-    pull_policy: str = "IfNotPresent"
 
 
 def load_name(run_name: str, attempt: int) -> str:
@@ -52,18 +34,18 @@ def load_job(
     template = spec.engine.pod_template
     host = f"[{address}]" if ":" in address else address
     env = {"QUANTBENCH_SERVER": f"http://{host}:{PORT}", "QUANTBENCH_LOAD": json.dumps(runner_spec(spec))}
+    if spec.target.gpus:
+        env["QUANTBENCH_GPU_MONITOR"] = f"http://{host}:{GPU_MONITOR_PORT}"
     if spec.load.workload.raw_output_dir:
         env["QUANTBENCH_RAW_DIR"] = f"{spec.load.workload.raw_output_dir}/{run_name}-{attempt}"
     load = container(CONTAINER, spec, ["python3", f"{RUNNER_PATH}/loadrunner"], env, amounts(template.load_resources))
-    load["volumeMounts"].append({"name": RUNNER_VOLUME, "mountPath": RUNNER_PATH, "readOnly": True})
     pod = pod_spec(
         template,
         [load],
-        initContainers=[_install_runner(runner)],
         affinity=_beside_the_server(run_name, attempt),
         terminationGracePeriodSeconds=2,
     )
-    pod["volumes"].append({"name": RUNNER_VOLUME, "emptyDir": {}})
+    bring("loadrunner", pod, runner)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -75,18 +57,6 @@ def load_job(
             "parallelism": 1,
             "template": {"metadata": {"labels": child_labels(run_name, spec, attempt, labels.LOAD)}, "spec": pod},
         },
-    }
-
-
-def _install_runner(runner: RunnerImage) -> JsonObject:
-    return {
-        "name": "install-runner",
-        "image": runner.image,
-        "imagePullPolicy": runner.pull_policy,
-        "command": ["cp", "-r", "/app/benchmarks/loadrunner", f"{RUNNER_PATH}/"],
-        "securityContext": CONTAINER_SECURITY,
-        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
-        "volumeMounts": [{"name": RUNNER_VOLUME, "mountPath": RUNNER_PATH}],
     }
 
 

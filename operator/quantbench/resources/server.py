@@ -3,10 +3,12 @@
 from quantbench.api.base import MAX_SECONDS, JsonObject
 from quantbench.api.run import QuantBenchmarkRunSpec
 from quantbench.resources import labels
-from quantbench.resources.pods import amounts, container, metadata, pod_spec
+from quantbench.resources.pods import RUNNER_PATH, amounts, container, metadata, pod_spec
+from quantbench.resources.programs import RunnerImage, bring
 from quantbench.results import warmup_prompts
 
 PORT = 8000
+GPU_MONITOR_PORT = 8001
 CONTAINER = "vllm"
 
 
@@ -15,22 +17,24 @@ def server_name(run_name: str, attempt: int) -> str:
     return f"{run_name}-s{attempt}"
 
 
-def server_pod(run_name: str, run_uid: str, namespace: str, spec: QuantBenchmarkRunSpec, attempt: int) -> JsonObject:
+def server_pod(
+    run_name: str, run_uid: str, namespace: str, spec: QuantBenchmarkRunSpec, attempt: int, runner: RunnerImage
+) -> JsonObject:
     """The server pod of one attempt.
 
-    It is a bare pod that is never restarted: a crash is a finding, not something to hide.
+    It is a bare pod that is never restarted: a crash is a finding, not something to hide. On GPUs vLLM is started by
+    our GPU monitor, which forks and becomes it; the engine's image then shows clocks, power and throttling.
     """
     template, target = spec.engine.pod_template, spec.target
     gpus = {target.gpu_resource_name: target.gpus} if target.gpus else None
     env = {variable.name: variable.value or "" for variable in spec.engine.env}
-    vllm = container(
-        CONTAINER,
-        spec,
-        ["vllm", "serve", spec.engine.model, *spec.engine.args],
-        env,
-        amounts(template.resources, gpus),
-    )
+    command = ["vllm", "serve", spec.engine.model, *spec.engine.args]
+    if target.gpus:
+        command = ["python3", f"{RUNNER_PATH}/gpumonitor", "--", *command]
+    vllm = container(CONTAINER, spec, command, env, amounts(template.resources, gpus))
     vllm["ports"] = [{"name": "http", "containerPort": PORT}]
+    if target.gpus:
+        vllm["ports"].append({"name": "gpu", "containerPort": GPU_MONITOR_PORT})
     # A startup probe tells readiness within a second and then leaves the loaded server alone. It never kills:
     # the operator's own deadline does, with a reason.
     vllm["startupProbe"] = {
@@ -47,6 +51,8 @@ def server_pod(run_name: str, run_uid: str, namespace: str, spec: QuantBenchmark
         # Should the operator never come back, the GPU is freed all the same.
         activeDeadlineSeconds=longest_life(spec),
     )
+    if target.gpus:
+        bring("gpumonitor", pod, runner)
     if template.affinity:
         pod["affinity"] = template.affinity
     head = metadata(server_name(run_name, attempt), namespace, run_name, run_uid, spec, attempt, labels.SERVER)

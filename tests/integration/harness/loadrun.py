@@ -78,7 +78,7 @@ class LoadRun:
         self.copy()
 
     def measure(self, load: Load, repeat: int, changes: Mapping[str, Any]) -> None:
-        """One pass with its line; ``changes`` replace what vLLM's benchmark reports."""
+        """One pass with its line; ``changes`` replace what vLLM's benchmark reports, or ``client_cpu_seconds``."""
         passed = self._passed(load, repeat, changes)
         self.output.emit(pass_record(load, repeat, self.spec.percentiles, passed))
         self.passes += 1
@@ -103,17 +103,20 @@ class LoadRun:
             for statistic in ("mean", "median", "std", "p50", "p90", "p99"):
                 result[f"{statistic}_{name}_ms"] = place * 1000.0 / rate
         result |= changes
+        cpu = result.pop("client_cpu_seconds", 0.0)
         return Passed(
             asked=asked,
             outcome=Outcome(0, None),
             window=Window(
                 started_at=started,
                 finished_at=time.time(),
+                cpu_finished=cpu,
                 expected_output_lens=[OUTPUT_TOKENS] * asked,
             ),
             result=result,
-            server=counter_deltas(parse_metrics(_metrics(0, 0)), parse_metrics(_metrics(asked, result["completed"]))),
+            server=counter_deltas(parse_metrics(_metrics(0, {})), parse_metrics(_metrics(asked, result))),
             error=None,
+            prompts_by_usage=True,
         )
 
 
@@ -123,9 +126,9 @@ def _cache_config(run: Mapping[str, Any]) -> str:
     return f'vllm:cache_config_info{{block_size="128",cache_dtype="{dtype}",enable_prefix_caching="False"}} 1.0'
 
 
-def _metrics(prompts: int, finished: int) -> str:
-    """What the server's /metrics says."""
-    label = '{engine="0",model_name="m"}'
+def _metrics(prompts: int, result: Mapping[str, Any]) -> str:
+    """What the server's /metrics says after a pass of which the client says this; nothing before the first one."""
+    label, finished = '{engine="0",model_name="m"}', result.get("completed", 0)
     lines = [
         f"vllm:prompt_tokens_total{label} {prompts * INPUT_TOKENS}",
         f"vllm:generation_tokens_total{label} {finished * OUTPUT_TOKENS}",
@@ -134,6 +137,10 @@ def _metrics(prompts: int, finished: int) -> str:
         f"vllm:prefix_cache_queries_total{label} {prompts * INPUT_TOKENS}",
         f'vllm:request_success_total{{engine="0",finished_reason="length"}} {finished}',
     ]
-    for name in ("time_to_first_token_seconds", "request_time_per_output_token_seconds"):
-        lines += [f"vllm:{name}_sum{label} {finished * 0.05}", f"vllm:{name}_count{label} {finished}"]
+    for name, figure in (
+        ("time_to_first_token_seconds", "mean_ttft_ms"),
+        ("request_time_per_output_token_seconds", "mean_tpot_ms"),
+    ):
+        seconds = finished * result.get(figure, 0.0) / 1000
+        lines += [f"vllm:{name}_sum{label} {seconds}", f"vllm:{name}_count{label} {finished}"]
     return "\n".join(lines)

@@ -17,7 +17,7 @@ from harness.world import World
 from quantbench.controller import OWN_KINDS, Controller
 from quantbench.kube import ApiError, Kube
 from quantbench.metrics import Health, StateCollector
-from quantbench.resources.load import RunnerImage
+from quantbench.resources.programs import RunnerImage
 from quantbench.settings import Settings
 
 WRITES = frozenset({"apply", "create", "update", "patch", "delete"})

@@ -9,7 +9,8 @@ import yaml
 from chart_support.chart import metadata
 from quantbench.api.benchmark import QuantBenchmarkSpec
 from quantbench.plan import make_plan, run_spec
-from quantbench.resources.load import RunnerImage, load_job
+from quantbench.resources.load import load_job
+from quantbench.resources.programs import RunnerImage
 from quantbench.resources.server import server_pod
 
 
@@ -25,6 +26,7 @@ def server_and_load() -> tuple[dict[str, Any], dict[str, Any]]:
     plan = make_plan("example", "0-0", spec)
     run = plan.runs[0]
     resolved = run_spec("example", spec, plan, run)
-    server = server_pod(run.name, "1-1", "team-a", resolved, 1)
-    job = load_job(run.name, "1-1", "team-a", resolved, 1, "10.0.0.1", RunnerImage("operator:1"))
+    runner = RunnerImage("operator:1")
+    server = server_pod(run.name, "1-1", "team-a", resolved, 1, runner)
+    job = load_job(run.name, "1-1", "team-a", resolved, 1, "10.0.0.1", runner)
     return server, job["spec"]["template"]

@@ -53,6 +53,7 @@ def a_pass(
         "tpotMilliseconds": {"mean": 8.0, "median": 7.5, "std": 1.0, "p50": 7.5, "p90": 9.0, "p99": 12.0},
         "itlMilliseconds": {"mean": 8.0, "median": 7.5, "std": 1.0, "p50": 7.5, "p90": 9.0, "p99": 12.0},
         "e2elMilliseconds": {"mean": 900.0, "median": 880.0, "std": 9.0, "p50": 880.0, "p90": 950.0, "p99": 990.0},
+        "inputTokensByUsage": True,
         "expectedOutputTokens": 10_000,
         "server": {
             "promptTokens": 20_000,
@@ -63,8 +64,12 @@ def a_pass(
             "requestsSucceeded": {"length": 990, "stop": 10},
             "ttftSeconds": {"sum": 50.0, "count": 1000},
             "tpotSeconds": {"sum": 8.0, "count": 1000},
+            "queueSeconds": {"sum": 2.0, "count": 1000},
+            "e2eSeconds": {"sum": 895.0, "count": 1000},
+            "peakRequestsWaiting": 40,
         },
-        "client": {"cpuSeconds": 1.0, "maxEventLoopLagSeconds": 0.01},
+        "client": {"cpuSeconds": 1.0, "meanEventLoopLagSeconds": 0.0002, "maxEventLoopLagSeconds": 0.001},
+        "gpu": None,
         "error": None,
         **more,
     }

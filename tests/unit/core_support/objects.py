@@ -13,7 +13,7 @@ from quantbench.api.benchmark import QuantBenchmarkSpec
 from quantbench.api.names import API_VERSION
 from quantbench.observe import Benchmark, Run, read_benchmark, read_run
 from quantbench.plan import Plan, make_plan, run_spec
-from quantbench.resources.load import RunnerImage
+from quantbench.resources.programs import RunnerImage
 from quantbench.resources.run import run_object
 
 NOW = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)

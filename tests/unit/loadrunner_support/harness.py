@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 HERE = Path(__file__).parent
 RUNNER = HERE.parents[2] / "benchmarks" / "loadrunner"
@@ -40,6 +41,9 @@ class FakeServer(ThreadingHTTPServer):
         self.generation_tokens = 0
         self.running = 0
         self.finished = 0
+        self.waiting = 0
+        self.gpus: dict[str, Any] | None = None
+        self.since = self.until = 0.0
 
     def count(self, prompt: int, generated: int) -> None:
         time.sleep(self.count_delay)
@@ -60,6 +64,7 @@ class FakeServer(ThreadingHTTPServer):
                 f'vllm:request_success_total{{engine="0",finished_reason="length"}} {float(self.finished)}\n'
                 f"vllm:num_requests_running{{{label}}} {float(self.running)}\n"
                 'vllm:cache_config_info{block_size="16",cache_dtype="auto",enable_prefix_caching="False",engine="0"} 1.0\n'
+                f"vllm:num_requests_waiting{{{label}}} {float(self.waiting if self.running else 0)}\n"
             )
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -74,6 +79,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200 if self.server.healthy else 503, b"")
         elif self.path == "/version":
             self._answer(200, b'{"version":"0.32.0"}')
+        elif self.path.startswith("/gpu?"):
+            query = parse_qs(urlsplit(self.path).query)
+            self.server.since, self.server.until = float(query["since"][0]), float(query["until"][0])
+            self._answer(200, json.dumps(self.server.gpus).encode())
         else:
             self._answer(200, self.server.metrics().encode())
 
