@@ -83,9 +83,9 @@ def test_a_child_that_inherits_the_marks_is_not_taken_for_the_daemon(state: Path
     processes.start(Daemon("containerd", (str(link), "-c", "/bin/sleep 600 & exec sleep 601")), state, tmp_path / "l")
     children = _until(lambda: next((p for p in processes.marked(state) if p.program == "sleep"), None))
     assert children.component == "containerd"
-    assert "containerd" not in processes.running(state, ["containerd"]) or (
-        processes.running(state, ["containerd"])["containerd"].program == "containerd"
-    )
+    # One look: between two the shell may have become the second sleep.
+    found = processes.running(state, ["containerd"])
+    assert all(process.program == "containerd" for process in found.values())
 
 
 def test_a_recycled_pid_is_not_signalled(state: Path, tmp_path: Path):
