@@ -92,9 +92,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         time.sleep(server.delay)
-        usage = {"prompt_tokens": len(body["prompt"].split()), "completion_tokens": body["max_completion_tokens"]}
-        self._answer(200, json.dumps({"usage": usage}).encode())
-        server.count(usage["prompt_tokens"], usage["completion_tokens"])
+        prompt, generated = len(prompt_of(body).split()), body["max_completion_tokens"]
+        tokens = [{"choices": [{"index": 0, "delta": {"content": " word"}}]}] * generated
+        usage = {"choices": [], "usage": {"prompt_tokens": prompt, "completion_tokens": generated}}
+        events = [json.dumps(chunk) for chunk in (*tokens, usage)]
+        self._answer(200, "".join(f"data: {event}\n\n" for event in (*events, "[DONE]")).encode())
+        server.count(prompt, generated)
 
     def _answer(self, status: int, body: bytes) -> None:
         self.send_response(status)
@@ -104,6 +107,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Quiet."""
+
+
+def prompt_of(body: Mapping[str, Any]) -> str:
+    """What a chat request asks."""
+    (message,) = body["messages"]
+    return str(message["content"])
 
 
 @contextmanager
@@ -190,7 +199,7 @@ class Runner:
         self._termination.touch()
         environment = {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(HERE / "fake_vllm"),
+            "PYTHONPATH": str(HERE.parents[1] / "fake_vllm"),
             "PYTHONDONTWRITEBYTECODE": "1",
             "TMPDIR": str(folder),
             "QUANTBENCH_SERVER": server,
