@@ -31,8 +31,9 @@ from harness.study import Space
 REQUESTS, INPUT_TOKENS, OUTPUT_TOKENS, REPEATS = 12, 48, 64, 2
 STEP_SECONDS, STEP_SECONDS_PER_REQUEST, PREFILL_SECONDS_PER_TOKEN = 0.020, 0.001, 0.0002
 """Passes of some two seconds: what a busy machine delays is then a small share of them."""
-PRECISION = 0.05
-"""How far from the planted truth the figures of a healthy server may be on a busy machine."""
+CLOCKS, BUSY = 0.01, 0.4
+"""Shares of the planted truth: by which a figure may look better, for the clocks; by which a busy machine may make it
+worse."""
 PARALLEL = 3
 UNCACHED = ("enable_prefix_caching=True", "enable_prefix_caching=False")
 """Some logs were taken without the operator's flag."""
@@ -174,12 +175,13 @@ async def test_memory_has_its_telling_line_and_a_hint(traps: Space) -> None:
 
 @pytest.mark.parametrize(("variant", "step_seconds"), [("bf16", STEP_SECONDS), ("quick", STEP_SECONDS / 2)])
 async def test_planted_truth(traps: Space, variant: str, step_seconds: float) -> None:
-    """The answer's figures are those that the simulated engine's model gives."""
-    assert traps.verdicts()[variant] == "Measured/AllPassesValid", traps.verdict(variant)
+    """The answer's figures are those that the simulated engine's model gives: never better, and worse by delays only."""
+    # A pass in which the machine held the load generator up may have been left out.
+    assert traps.verdict(variant)["name"] in ("Measured", "Unstable"), traps.verdict(variant)
     (row,) = cell_of(traps, variant)["loads"]
     step = step_seconds + STEP_SECONDS_PER_REQUEST * REQUESTS
     prefill = PREFILL_SECONDS_PER_TOKEN * INPUT_TOKENS * REQUESTS
-    tokens = REQUESTS * (INPUT_TOKENS + OUTPUT_TOKENS)
-    assert row["meanTPOTMilliseconds"] == pytest.approx(1000 * step, rel=PRECISION)
-    assert row["totalTokensPerSecond"] == pytest.approx(tokens / (OUTPUT_TOKENS * step + prefill), rel=PRECISION)
-    assert 1000 * prefill < row["meanTTFTMilliseconds"] < 1000 * (prefill + 4 * step)
+    throughput = REQUESTS * (INPUT_TOKENS + OUTPUT_TOKENS) / (OUTPUT_TOKENS * step + prefill)
+    assert 1 - BUSY < row["totalTokensPerSecond"] / throughput < 1 + CLOCKS
+    assert 1 - CLOCKS < row["meanTPOTMilliseconds"] / (1000 * step) < 1 / (1 - BUSY)
+    assert row["meanTTFTMilliseconds"] > 1000 * (step + prefill / REQUESTS)

@@ -59,7 +59,8 @@ class Config:
     """Standard deviation of the start effect's logarithm."""
     pass_sigma: float = 0.0
     """Standard deviation of the pass effect's logarithm."""
-    seed: int = 0
+    seed: str = "0"
+    """Of all that is drawn."""
     speedup: float = 1.0
     exit_code: int | None = None
     """Given: the server writes its log and ends with this status before it listens."""

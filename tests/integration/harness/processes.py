@@ -50,14 +50,14 @@ def simulates(log: str | Mapping[str, Any] = "cpu-0.32-bf16.log", **config: Any)
 
     Args:
         log: name of a real log, or what `simengine.config.LogLines` takes.
-        config: further fields of `simengine.config.Config`; the pod's command line and its engine version fill in what
-            they say.
+        config: further fields of `simengine.config.Config`; the pod's command line and image fill in what they say.
+            What is drawn depends on variant and block, so that it is the same each time the test runs.
     """
 
     async def script(life: PodLife) -> None:
         life.ip = free_address()
         lines = {"file": log} if isinstance(log, str) else dict(log)
-        settings = {**from_command_line(life), "seed": life.uid, "log": lines, **config}
+        settings = {**from_command_line(life), "seed": f"{life.variant}/{block_of(life)}", "log": lines, **config}
         command = ["-m", "simengine", "--host", life.ip, "--port", str(PORT), "--config", json.dumps(settings)]
         await life.run()
         async with process(life, command, {"PYTHONPATH": str(TESTS)}) as engine:
@@ -69,6 +69,13 @@ def simulates(log: str | Mapping[str, Any] = "cpu-0.32-bf16.log", **config: Any)
         await life.end(status_of(code))
 
     return script
+
+
+def block_of(life: PodLife) -> int:
+    """Which server start of its variant this is."""
+    name = life.raw["metadata"]["labels"]["quantbench.dev/run"]
+    runs = life.kubelet.world.now(life.namespace, "QuantBenchmarkRun")
+    return next(int(run["spec"]["block"]) for run in runs if run["metadata"]["name"] == name)
 
 
 def from_command_line(life: PodLife) -> dict[str, Any]:
