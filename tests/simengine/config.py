@@ -14,7 +14,7 @@ class Traps:
     """What is wrong with the server, or with what it says; by default nothing."""
 
     prefix_cache: bool = False
-    """Prompts seen before are answered from the cache, whatever the command line says."""
+    """Prompts seen before are answered from the cache, although command line and /metrics say that there is none."""
     early_end: float = 0.0
     """Largest share of a request's tokens that is missing although it ignores end-of-sequence."""
     drop_every: int | None = None

@@ -107,7 +107,7 @@ class Metrics:
         says = {
             "block_size": str(BLOCK_SIZE),
             "cache_dtype": config.kv_cache_dtype,
-            "enable_prefix_caching": str(config.traps.prefix_cache),
+            "enable_prefix_caching": "False",
             "gpu_memory_utilization": "0.92",
             "num_gpu_blocks": str(TOKENS_IN_CACHE // BLOCK_SIZE),
             "engine": "0",
