@@ -50,7 +50,7 @@ class Scheduler:
         self.running: list[Request] = []
         self._arrived = asyncio.Event()
         self._seen: set[str] = set()
-        self._start_effect = _log_normal(f"{config.seed}/start", config.start_sigma)
+        self._start_effect = log_normal(f"{config.seed}/start", config.start_sigma)
 
     def add(self, request: Request) -> None:
         """A request has come."""
@@ -120,7 +120,7 @@ class Scheduler:
             return 1.0
         # The load generator's ids end in a number: what stands before it is common to all requests of a pass.
         name = self.running[0].id.rpartition("-")[0].partition("-")[2].partition("-")[2]
-        return _log_normal(f"{self.config.seed}/{name}", self.config.pass_sigma)
+        return log_normal(f"{self.config.seed}/{name}", self.config.pass_sigma)
 
     def _step(self, now: float) -> None:
         for request in self.running:
@@ -138,6 +138,6 @@ class Scheduler:
         self.metrics.load(len(self.running), len(self.waiting))
 
 
-def _log_normal(key: str, sigma: float) -> float:
+def log_normal(key: str, sigma: float) -> float:
     """Drawn from a log-normal distribution of median 1; the same for the same key."""
     return math.exp(random.Random(key).gauss(0.0, sigma)) if sigma else 1.0

@@ -25,7 +25,7 @@ sys.path.insert(0, str(TESTS))
 
 from simengine.config import LogLines, parse_config  # noqa: E402
 from simengine.logs import read_log  # noqa: E402
-from simengine.scheduler import _log_normal  # noqa: E402
+from simengine.scheduler import log_normal  # noqa: E402
 
 LOG = "cpu-0.32-bf16.log"
 STEP, PER_REQUEST, PREFILL = 0.030, 0.005, 0.001
@@ -193,11 +193,11 @@ async def test_old_versions_have_old_names() -> None:
 
 
 def test_effects_are_log_normal_and_belong_to_their_key() -> None:
-    logs = [math.log(_log_normal(str(key), 0.03)) for key in range(4000)]
+    logs = [math.log(log_normal(str(key), 0.03)) for key in range(4000)]
     assert statistics.fmean(logs) == pytest.approx(0, abs=0.002)
     assert statistics.pstdev(logs) == pytest.approx(0.03, rel=0.05)
-    assert _log_normal("1", 0.03) == _log_normal("1", 0.03) != _log_normal("2", 0.03)
-    assert _log_normal("1", 0.0) == 1.0
+    assert log_normal("1", 0.03) == log_normal("1", 0.03) != log_normal("2", 0.03)
+    assert log_normal("1", 0.0) == 1.0
 
 
 def test_a_log_says_what_a_test_wants() -> None:

@@ -138,12 +138,13 @@ def runs_loads(*, throttle: tuple[float, float] | None = None) -> Script:
 
 
 async def throttled(child: asyncio.subprocess.Process, stopped: float, running: float) -> None:
-    """Stop the process and let it go on, for ever."""
-    while child.returncode is None:
-        child.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(stopped)
-        child.send_signal(signal.SIGCONT)
-        await asyncio.sleep(running)
+    """Stop the process and let it go on, until it ends."""
+    with contextlib.suppress(ProcessLookupError):
+        while child.returncode is None:
+            child.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(stopped)
+            child.send_signal(signal.SIGCONT)
+            await asyncio.sleep(running)
 
 
 def status_of(returncode: int) -> int:
