@@ -34,7 +34,7 @@ STEP_SECONDS, STEP_SECONDS_PER_REQUEST, PREFILL_SECONDS_PER_TOKEN = 0.020, 0.001
 CLOCKS, BUSY = 0.01, 0.4
 """Shares of the planted truth: by which a figure may look better, for the clocks; by which a busy machine may make it
 worse."""
-PARALLEL = 3
+PARALLEL = 4
 UNCACHED = ("enable_prefix_caching=True", "enable_prefix_caching=False")
 """Some logs were taken without the operator's flag."""
 INT8_LOG = {"file": "cpu-0.32-int8.log", "replace": [UNCACHED]}
@@ -109,7 +109,7 @@ TRAPS = [
 ]
 
 
-async def played(lab: Lab, traps: list[Trap], **scripts: Script) -> Space:
+async def played(lab: Lab, traps: list[Trap]) -> Space:
     """Run a study of the traps beside the healthy ``bf16`` and ``quick`` to its end."""
     space = await lab.space()
     lab.kubelet.script(space.name, "load", runs_loads())
