@@ -10,6 +10,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import signal
 import socket
 import sys
@@ -124,7 +125,10 @@ def runs_loads(*, throttle: tuple[float, float] | None = None) -> Script:
                 "FAKE_VLLM_VERSION": json.loads(life.env["QUANTBENCH_LOAD"])["engineVersion"],
                 "QUANTBENCH_TERMINATION_LOG": str(seal),
             }
-            async with process(life, [str(REPOSITORY / "benchmarks" / "loadrunner")], environment) as runner:
+            # As the init container brings it: in a folder with nothing else that Python could find.
+            program = Path(folder) / "quantbench" / "loadrunner"
+            shutil.copytree(REPOSITORY / "benchmarks" / "loadrunner", program)
+            async with process(life, [str(program)], environment) as runner:
                 slow = asyncio.create_task(throttled(runner, *throttle)) if throttle else None
                 try:
                     code = await runner.wait()

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -191,6 +192,13 @@ def _refuse(constant: str) -> Any:
     raise AssertionError(f"{constant} in a result line")
 
 
+def installed(folder: Path) -> Path:
+    """The load runner as the load pod's init container brings it: in a folder with nothing else that Python could find."""
+    place = folder / "quantbench" / RUNNER.name
+    shutil.copytree(RUNNER, place, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    return place
+
+
 class Runner:
     """A load runner process against the stand-in for vLLM."""
 
@@ -209,7 +217,7 @@ class Runner:
         }
         self._signalled: float | None = None
         self.process = subprocess.Popen(
-            [sys.executable, str(RUNNER)],
+            [sys.executable, str(installed(folder))],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
