@@ -12,6 +12,11 @@ tests/simengine, and its log a real one's. The traps are variants of one study, 
 | the server counts other tokens than the client | Inconsistent/CountersDisagree | test_trap[miscounting] |
 | the engine dies under load | Failed/EngineDied, finished passes kept | test_trap[dying] |
 | no memory for the KV cache at start | OutOfMemory/KVCache with its reason | test_trap[too-small] |
+| the server says that it caches prefixes | ConfigurationMismatch/PrefixCaching | test_trap[caching] |
+| another kernel than the requested one | ConfigurationMismatch/Kernel | test_trap[other-kernel] |
+| quantization asked for, no layer is quantized | NotQuantized/NoQuantizedLayer | test_trap[unquantized] |
+| two names for one configuration | the cell is a Duplicate, without a difference | test_two_names_for_one_configuration |
+| the same truth, noise from start to start | NotDistinguishable, control around 1 | test_the_same_truth_twice |
 | none: a healthy server, twice as quick | Measured, figures near the planted truth | test_planted_truth |
 """
 
@@ -38,6 +43,7 @@ PARALLEL = 4
 UNCACHED = ("enable_prefix_caching=True", "enable_prefix_caching=False")
 """Some logs were taken without the operator's flag."""
 INT8_LOG = {"file": "cpu-0.32-int8.log", "replace": [UNCACHED]}
+W4A16_LOG = {"file": "cpu-0.32-w4a16.log", "replace": [UNCACHED]}
 
 
 def server(log: str | Mapping[str, Any] = INT8_LOG, **config: Any) -> Script:
@@ -66,8 +72,8 @@ class Trap:
     server: Script = field(default_factory=server)
     load: Script = field(default_factory=runs_loads)
     variant: Mapping[str, str] = field(default_factory=lambda: {"method": "INT8W8A8"})
-    valid: tuple[bool, ...] = (False,) * REPEATS
-    """Of each pass that must be stored."""
+    valid: tuple[bool, ...] | None = (False,) * REPEATS
+    """Of each pass that must be stored; None: it does not matter how far the load had come."""
     figures: Mapping[str, Any] = field(default_factory=dict)
     """What each invalid pass must say."""
 
@@ -106,16 +112,74 @@ TRAPS = [
         server("cpu-0.32-kv-too-small.log", exit_code=1),
         valid=(),
     ),
+    Trap(
+        "caching",
+        "ConfigurationMismatch/PrefixCaching",
+        "requested no prefix caching",
+        server("cpu-0.32-int8.log"),
+        valid=None,
+    ),
+    # vLLM 0.29 and later only warns when it has no such kernel for a layer.
+    Trap(
+        "other-kernel",
+        "ConfigurationMismatch/Kernel",
+        "requested kernel Machete",
+        server({"file": "cpu-0.32-linear-backend-machete.log", "replace": [UNCACHED]}),
+        variant={"method": "AWQ", "kernel": "Machete"},
+        valid=None,
+    ),
+    # What vLLM 0.11 to 0.31 makes of some GPTQ checkpoints.
+    Trap(
+        "unquantized",
+        "NotQuantized/NoQuantizedLayer",
+        "requested method GPTQInt4, effective none of 24 linear layers quantized",
+        server(
+            {
+                "file": "cpu-0.32-gptq-int4.log",
+                "replace": [UNCACHED],
+                "without": ["CPUWNA16LinearKernel"],
+                "structure": "",
+            }
+        ),
+        variant={"method": "GPTQInt4"},
+        valid=None,
+    ),
 ]
+AWQ_LOG = {
+    "file": "cpu-0.32-awq.log",
+    "replace": [UNCACHED, ("CPUWNA16LinearKernel", "MarlinLinearKernel")],
+    "structure": "AutoAWQMarlinLinearMethod",
+}
+AWQ = {"name": "awq", "method": "AWQ", "model": "/models/awq"}
+TWINS: list[JsonObject] = [AWQ, {**AWQ, "name": "awq-marlin", "kernel": "Marlin"}]
+
+
+def study(space: Space, *variants: JsonObject, warmup: int = REQUESTS, **more: Any) -> JsonObject:
+    """The specification of a study."""
+    spec: JsonObject = {
+        "engine": {"image": "vllm/vllm-openai:v0.32.0", "args": ["--max-model-len=2048"]},
+        "variants": list(variants),
+        "targets": [{"name": "node", "nodeSelector": {NODE_LABEL: space.node}, "gpus": 1}],
+        "workload": {
+            "dataset": {"random": {"inputLen": INPUT_TOKENS, "outputLen": OUTPUT_TOKENS}},
+            "numPrompts": REQUESTS,
+            "warmupPrompts": warmup,
+        },
+        "loads": [{"name": "saturated"}],
+        "sampling": {"starts": 1, "repeats": REPEATS, "control": False},
+        "limits": {"parallelism": PARALLEL},
+    }
+    return spec | more
 
 
 async def played(lab: Lab, traps: list[Trap]) -> Space:
-    """Run a study of the traps beside the healthy ``bf16`` and ``quick`` to its end."""
+    """Run a study of the traps beside healthy servers, two of which are the same, to its end."""
     space = await lab.space()
     lab.kubelet.script(space.name, "load", runs_loads())
     lab.kubelet.script(space.name, "server", server("cpu-0.32-bf16.log"), "bf16")
-    quick_log = {"file": "cpu-0.32-w4a16.log", "replace": [UNCACHED]}
-    lab.kubelet.script(space.name, "server", server(quick_log, step_seconds=STEP_SECONDS / 2), "quick")
+    lab.kubelet.script(space.name, "server", server(W4A16_LOG, step_seconds=STEP_SECONDS / 2), "quick")
+    for twin in TWINS:
+        lab.kubelet.script(space.name, "server", server(AWQ_LOG), twin["name"])
     for trap in traps:
         lab.kubelet.script(space.name, "server", trap.server, trap.name)
         lab.kubelet.script(space.name, "load", trap.load, trap.name)
@@ -123,18 +187,7 @@ async def played(lab: Lab, traps: list[Trap]) -> Space:
     variants: list[JsonObject] = [{"name": "bf16", "method": "BF16"}]
     variants += [{"name": "quick", "method": "W4A16", "model": "/models/w4a16"}]
     variants += [{"name": trap.name, "model": f"/models/{trap.name}", **trap.variant} for trap in traps]
-    await space.submit(
-        engine={"image": "vllm/vllm-openai:v0.32.0", "args": ["--max-model-len=2048"]},
-        variants=variants,
-        targets=[{"name": "node", "nodeSelector": {NODE_LABEL: space.node}, "gpus": 1}],
-        workload={
-            "dataset": {"random": {"inputLen": INPUT_TOKENS, "outputLen": OUTPUT_TOKENS}},
-            "numPrompts": REQUESTS,
-        },
-        loads=[{"name": "saturated"}],
-        sampling={"starts": 1, "repeats": REPEATS, "control": False},
-        limits={"parallelism": PARALLEL},
-    )
+    await space.submit(**study(space, *variants, *TWINS))
     await space.until_complete(seconds=120)
     return space
 
@@ -158,7 +211,7 @@ async def test_trap(traps: Space, trap: Trap) -> None:
     assert f"{verdict['name']}/{verdict['reason']}" == trap.verdict, verdict
     assert trap.says in verdict["message"]
     passes = run["status"].get("passes", [])
-    assert tuple(measured["valid"] for measured in passes) == trap.valid
+    assert trap.valid in (None, tuple(measured["valid"] for measured in passes))
     for measured in passes:
         if not measured["valid"]:
             assert trap.figures.items() <= measured.items()
@@ -185,3 +238,39 @@ async def test_planted_truth(traps: Space, variant: str, step_seconds: float) ->
     assert 1 - BUSY < row["totalTokensPerSecond"] / throughput < 1 + CLOCKS
     assert 1 - CLOCKS < row["meanTPOTMilliseconds"] / (1000 * step) < 1 / (1 - BUSY)
     assert row["meanTTFTMilliseconds"] > 1000 * (step + prefill / REQUESTS)
+
+
+async def test_two_names_for_one_configuration(traps: Space) -> None:
+    """Both servers said that they run the same kernel of the same checkpoint: one of them is no variant."""
+    one, other = (cell_of(traps, twin["name"]) for twin in TWINS)
+    assert traps.verdicts()["awq"] == "Measured/AllPassesValid", traps.verdict("awq")
+    assert other["verdict"] == "Duplicate"
+    assert other["sameAs"] == "awq"
+    assert one["fingerprint"] == other["fingerprint"]
+    assert {row["difference"] for row in other["loads"]} == {"SameConfiguration"}
+
+
+async def test_the_same_truth_twice(lab: Lab) -> None:
+    """What differs from start to start only is no difference; what truly differs is one."""
+    space = await lab.space()
+    lab.kubelet.script(space.name, "load", runs_loads())
+    # More noise than a busy machine adds; what is drawn is the same each time.
+    noise = {"start_sigma": 0.05, "pass_sigma": 0.003}
+    half = {"step_seconds": STEP_SECONDS / 2, "step_seconds_per_request": STEP_SECONDS_PER_REQUEST / 2}
+    lab.kubelet.script(space.name, "server", server("cpu-0.32-bf16.log", **noise))
+    lab.kubelet.script(space.name, "server", server(INT8_LOG, **noise), "int8")
+    lab.kubelet.script(space.name, "server", server(W4A16_LOG, **half, **noise), "quick")
+    lab.operator(space).start()
+    variants: list[JsonObject] = [
+        {"name": "bf16", "method": "BF16"},
+        {"name": "int8", "method": "INT8W8A8", "model": "/models/int8"},
+        {"name": "quick", "method": "W4A16", "model": "/models/w4a16"},
+    ]
+    sampling = {"starts": 3, "maxStarts": 3, "repeats": 1, "control": True}
+    await space.submit(**study(space, *variants, warmup=0, sampling=sampling))
+    await space.until_complete(seconds=120)
+    rows = {variant: cell_of(space, variant)["loads"][0] for variant in ("int8", "control", "quick")}
+    assert rows["int8"]["difference"] == "NotDistinguishable"
+    assert rows["quick"]["difference"] == "Faster"
+    for same in (rows["int8"], rows["control"]):
+        assert same["ratioLow"] < 1 < same["ratioHigh"]
