@@ -13,6 +13,7 @@ tests/simengine, and its log a real one's. The traps are variants of one study, 
 | the engine dies under load | Failed/EngineDied, finished passes kept | test_trap[dying] |
 | no memory for the KV cache at start | OutOfMemory/KVCache with its reason | test_trap[too-small] |
 | the server says that it caches prefixes | ConfigurationMismatch/PrefixCaching | test_trap[caching] |
+| the load generator is throttled | ClientBound/ClientLagging | test_trap[slow-client] |
 | another kernel than the requested one | ConfigurationMismatch/Kernel | test_trap[other-kernel] |
 | quantization asked for, no layer is quantized | NotQuantized/NoQuantizedLayer | test_trap[unquantized] |
 | two names for one configuration | the cell is a Duplicate, without a difference | test_two_names_for_one_configuration |
@@ -118,6 +119,12 @@ TRAPS = [
         "requested no prefix caching",
         server("cpu-0.32-int8.log"),
         valid=None,
+    ),
+    Trap(
+        "slow-client",
+        "ClientBound/ClientLagging",
+        "the load generator was",
+        load=runs_loads(throttle=(0.5, 0.2)),
     ),
     # vLLM 0.29 and later only warns when it has no such kernel for a layer.
     Trap(
