@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from loadrunner_support.harness import FakeServer, Run, Runner, a_load, a_spec, conversations, serving
+from loadrunner_support.harness import FakeServer, Run, Runner, a_load, a_spec, conversations, prompt_of, serving
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_two_loads_two_repeats_and_their_warm_up(tmp_path: Path, server: FakeSer
         assert line["ttftMilliseconds"].keys() == {"mean", "median", "std", "p50", "p90", "p99.9"}
 
     # The same prompts in the same order for each repeat; every request id once; all settings on the wire.
-    prompts = [request["prompt"] for request in server.requests]
+    prompts = [prompt_of(request) for request in server.requests]
     assert len(prompts) == 3 + 6 + 6 + 4 + 4
     assert sorted(prompts[3:9]) == sorted(prompts[9:15])
     assert len({request["id"] for request in server.requests}) == len(prompts)

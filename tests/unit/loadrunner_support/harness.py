@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,9 +102,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         time.sleep(server.delay)
-        usage = {"prompt_tokens": len(body["prompt"].split()), "completion_tokens": body["max_completion_tokens"]}
-        self._answer(200, json.dumps({"usage": usage}).encode())
-        server.count(usage["prompt_tokens"], usage["completion_tokens"])
+        prompt, generated = len(prompt_of(body).split()), body["max_completion_tokens"]
+        tokens = [{"choices": [{"index": 0, "delta": {"content": " word"}}]}] * generated
+        usage = {"choices": [], "usage": {"prompt_tokens": prompt, "completion_tokens": generated}}
+        events = [json.dumps(chunk) for chunk in (*tokens, usage)]
+        self._answer(200, "".join(f"data: {event}\n\n" for event in (*events, "[DONE]")).encode())
+        server.count(prompt, generated)
 
     def _answer(self, status: int, body: bytes) -> None:
         self.send_response(status)
@@ -113,6 +117,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Quiet."""
+
+
+def prompt_of(body: Mapping[str, Any]) -> str:
+    """What a chat request asks."""
+    (message,) = body["messages"]
+    return str(message["content"])
 
 
 @contextmanager
@@ -191,6 +201,13 @@ def _refuse(constant: str) -> Any:
     raise AssertionError(f"{constant} in a result line")
 
 
+def installed(folder: Path) -> Path:
+    """The load runner as the load pod's init container brings it: in a folder with nothing else that Python could find."""
+    place = folder / "quantbench" / RUNNER.name
+    shutil.copytree(RUNNER, place, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    return place
+
+
 class Runner:
     """A load runner process against the stand-in for vLLM."""
 
@@ -199,7 +216,7 @@ class Runner:
         self._termination.touch()
         environment = {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(HERE / "fake_vllm"),
+            "PYTHONPATH": str(HERE.parents[1] / "fake_vllm"),
             "PYTHONDONTWRITEBYTECODE": "1",
             "TMPDIR": str(folder),
             "QUANTBENCH_SERVER": server,
@@ -209,7 +226,7 @@ class Runner:
         }
         self._signalled: float | None = None
         self.process = subprocess.Popen(
-            [sys.executable, str(RUNNER)],
+            [sys.executable, str(installed(folder))],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import random
 
@@ -28,14 +29,27 @@ def add_dataset_parser(parser):
 def get_samples(args, tokenizer):
     assert tokenizer is not None
     note("samples")
-    if args.dataset_name == "random":
-        prompts = [("word " * args.random_input_len, args.random_output_len) for _ in range(args.num_prompts)]
-    else:
-        prompts = share_gpt(args)
+    prompts = random_words(args) if args.dataset_name == "random" else share_gpt(args)
     return [
         SampleRequest(prompt, len(prompt.split()), length, f"{args.request_id_prefix}{index}")
         for index, (prompt, length) in enumerate(prompts)
     ]
+
+
+def random_words(args):
+    """Different prompts; each length from ``length * (1 ± ratio)``. The same for the same seed, as the original's."""
+    draw = random.Random(args.seed)
+    share = args.random_range_ratio
+
+    def length(mean):
+        return max(1, draw.randint(math.floor(mean * (1 - share)), math.ceil(mean * (1 + share))))
+
+    prompts = []
+    for _ in range(args.num_prompts):
+        words = length(args.random_input_len)
+        text = " ".join([f"{draw.getrandbits(32):08x}", *["word"] * (words - 1)])
+        prompts.append((text, length(args.random_output_len)))
+    return prompts
 
 
 def share_gpt(args):
