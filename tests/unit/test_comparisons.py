@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.statistics.simulate import Scenario, passes, play
+from benchmarks.simulation.simulate import Scenario, passes, play
 from core_support.objects import at, benchmark, ended, later, merged, pass_json, plan_of, several, stored
 from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import CONTROL, QuantBenchmarkSpec

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.statistics``: the table of docs/statistics.md."""
+"""``python -m benchmarks.simulation``: the table of docs/statistics.md."""
 
 import argparse
 import math
@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from benchmarks.statistics.simulate import Outcome, Scenario, simulate
+from benchmarks.simulation.simulate import Outcome, Scenario, simulate
 
 SIZES = ((1, 1, True), (1, 1, False), (4, 1, True), (4, 1, False), (10, 1, True), (4, 3, True), (10, 3, True))
 """Variants, loads, control."""
@@ -73,7 +73,7 @@ HEADER = (
 
 def main(argv: list[str]) -> int:
     """Print the tables as Markdown."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.statistics", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.simulation", description=__doc__)
     parser.add_argument("--studies", type=int, default=6000, help="simulated studies per line")
     parser.add_argument("--seed", type=int, default=1, help="seed of the simulation")
     arguments = parser.parse_args(argv)
