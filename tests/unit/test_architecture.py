@@ -149,6 +149,7 @@ def test_nothing_of_the_core_is_missing_from_the_contract() -> None:
         "observe",
         "plan",
         "raw",
+        "preview",
         "regimes",
         "resources",
         "results",
