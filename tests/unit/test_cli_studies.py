@@ -24,7 +24,7 @@ from core_support.studies import finished, spec_of
 from quantbench.api.names import Difference
 from quantbench.cli import app, read, watching
 from quantbench.cli.common import Exit
-from quantbench.exports import ExportError, Study, to_document
+from quantbench.exports import Study, to_document
 from quantbench.kube import ApiError
 
 
@@ -277,8 +277,16 @@ def test_names_come_from_the_cluster(cluster: FakeKube) -> None:
 
 def test_objects_of_another_version_are_named(cluster: FakeKube) -> None:
     cluster.objects["QuantBenchmarkRun", run_name(cluster)]["spec"]["block"] = 0
-    with pytest.raises(ExportError, match=rf"QuantBenchmarkRun {run_name(cluster)}: spec\.block: "):
-        read.load_study("demo")
+    assert [run.name for run in read.load_study("demo").unreadable] == [run_name(cluster)]
+    assert f"run {run_name(cluster)} cannot be read: spec.block" in quantbench("watch", "demo").stdout.replace(
+        "block: ", "spec.block: "
+    )
+    cluster.objects["QuantBenchmark", "demo"]["spec"]["targets"][0]["gpus"] = -1
+    result = quantbench("results", "demo")
+    assert (result.exit_code, "QuantBenchmark demo: spec.targets[0].gpus: " in result.stderr) == (
+        Exit.WRONG_INPUT,
+        True,
+    )
 
 
 def test_completion_knows_the_names(cluster: FakeKube) -> None:

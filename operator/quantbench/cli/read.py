@@ -17,7 +17,7 @@ from quantbench.exports.document import field_errors
 from quantbench.exports.study import in_order
 from quantbench.exports.vllm_bench import is_result, study_of_results
 from quantbench.kube import ApiError, Kube
-from quantbench.observe import owned_by, read_benchmark, read_run
+from quantbench.observe import read_benchmark, read_runs
 from quantbench.resources import labels
 
 MOST_BYTES = 1 << 30
@@ -147,24 +147,19 @@ async def study(kube: Kube, namespace: str, name: str, *, with_runs: bool = True
     Raises:
         NotFound: there is no such benchmark.
         ApiError: the API server did not answer.
-        ExportError: an object does not fit the models: it was written by another version.
+        ExportError: the benchmark does not fit the models: it was written by another version.
     """
     raw = await kube.get("QuantBenchmark", namespace, name)
     if raw is None:
         raise NotFound(f"no QuantBenchmark {name!r} in namespace {namespace!r}")
     selector = f"{labels.BENCHMARK}={labels.short(name)}"
     found = await kube.list("QuantBenchmarkRun", namespace, selector) if with_runs else []
-    where = f"QuantBenchmark {name}"
+    runs, unreadable = read_runs(found, raw["metadata"]["uid"])
     try:
         benchmark = read_benchmark(raw)
-        runs = []
-        for item in found:
-            if owned_by(item, raw["metadata"]["uid"]):
-                where = f"QuantBenchmarkRun {item['metadata']['name']}"
-                runs.append(read_run(item))
     except ValidationError as error:
-        raise ExportError(f"{where}: {field_errors(error)}") from error
-    return Study(benchmark, in_order(runs))
+        raise ExportError(f"QuantBenchmark {name}: {field_errors(error)}") from error
+    return Study(benchmark, in_order(runs), tuple(unreadable))
 
 
 async def names(access: Access, seconds: float) -> list[str]:

@@ -99,21 +99,6 @@ def results(study: Study, width: int | None = 80) -> Group:
         width: columns of the terminal; columns that can be missed are left out until the tables fit. None: all.
     """
     status, spec = study.benchmark.status, study.benchmark.spec
-    table = Table(header_style="bold")
-    table.add_column("VARIANT")
-    if len(spec.targets) > 1:
-        table.add_column("TARGET")
-    table.add_column("LOAD")
-    for column in ("TOTAL TOK/S", "OUTPUT TOK/S", "TTFT ms", "TPOT ms", f"RATIO TO {spec.baseline}", "", "STARTS"):
-        table.add_column(column, justify="left" if column == "" else "right")
-    loads = {load.name: load for load in spec.loads}
-    for cell in status.cells:
-        for row in cell.loads:
-            table.add_row(*_cells(cell, row, loads.get(row.load, Load(name=row.load)), spec))
-    notes = [_finding(found) for found in status.findings]
-    notes += [Text(f"run {run.name} cannot be read: {run.why}", style="red") for run in study.unreadable]
-    lines = [Text(status.summary or "")] if status.summary else []
-    refused = study.condition(ConditionType.ACCEPTED)
     parts: list[Text | Table] = [Text(status.summary)] if status.summary else []
     loads = {load.name: load for load in spec.loads}
     for target in spec.targets:
@@ -135,7 +120,9 @@ def results(study: Study, width: int | None = 80) -> Group:
         parts.append(Text(f"nothing measured yet: {status.progress or '0/?'} runs", style="yellow"))
     if any(row.saturated for cell in status.cells for row in cell.loads):
         parts.append(Text("* at limit: TTFT is the length of a queue", style="dim"))
-    return Group(*parts, *(_finding(found) for found in status.findings))
+    parts += [_finding(found) for found in status.findings]
+    parts += [Text(f"run {run.name} cannot be read: {run.why}", style="red") for run in study.unreadable]
+    return Group(*parts)
 
 
 def _table(rows: Sequence[tuple[Cell, LoadResult]], load: Load, baseline: str, width: int | None) -> Table:

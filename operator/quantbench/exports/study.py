@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from quantbench.api.conditions import ConditionType
 from quantbench.api.names import Verdict
-from quantbench.observe import Benchmark, Run
+from quantbench.observe import Benchmark, Run, Unreadable
 from quantbench.plan import SpecInvalid, engine_version
 
 
@@ -15,10 +15,11 @@ class ExportError(Exception):
 
 @dataclass(frozen=True)
 class Study:
-    """A benchmark and its runs, oldest first."""
+    """A benchmark and its runs, oldest first; ``unreadable`` runs were written by another version."""
 
     benchmark: Benchmark
     runs: tuple[Run, ...]
+    unreadable: tuple[Unreadable, ...] = ()
 
     def condition(self, kind: ConditionType) -> tuple[str, str, str]:
         """Status, reason and message of a condition; empty strings where it is not set."""
