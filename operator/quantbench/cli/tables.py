@@ -3,16 +3,18 @@
 import statistics
 from collections.abc import Sequence
 
-from rich.console import Group
+from rich.console import Console, Group, JustifyMethod
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from quantbench.answer import DIFFERENCE_WORDS, ratio_text
-from quantbench.api.benchmark import Load, QuantBenchmarkSpec
+from quantbench.api.benchmark import Load
 from quantbench.api.conditions import ConditionType
-from quantbench.api.names import FindingKind, Verdict
+from quantbench.api.names import Difference, FindingKind, Verdict
 from quantbench.api.status import Cell, Finding, LoadResult
-from quantbench.cli.read import Study
+from quantbench.comparisons import paced
+from quantbench.exports import Study
 from quantbench.observe import Run
 from quantbench.stages import gaps as stage_gaps
 from quantbench.stages import usage as run_usage
@@ -21,10 +23,34 @@ WARNINGS = frozenset(
     {FindingKind.MISMATCH, FindingKind.DEGRADED, FindingKind.FAILED, FindingKind.EXCLUDED, FindingKind.DUPLICATE}
 )
 """Findings that are shown with their evidence: log lines, hints, runs."""
+GAP = (0, 2, 0, 0)
+"""Between columns: what stands right of a cell."""
+_STYLES = {Difference.FASTER: "green", Difference.SLOWER: "red"}
+_COLUMNS = {
+    "variant": "VARIANT",
+    "total": "TOK/S",
+    "output": "OUTPUT TOK/S",
+    "ttft": "TTFT ms",
+    "tpot": "TPOT ms",
+    "ratio": "",
+    "word": "",
+    "starts": "STARTS",
+}
+_CUT = ("variant", "word")
+_OPTIONAL = ("output", "starts", "tpot")
+"""Columns that a narrow terminal goes without, the first one first; `--output json` and `csv` hold everything."""
 
 
-def _number(value: float | None, digits: int = 1) -> str:
+def number(value: float | None, digits: int = 1) -> str:
+    """A figure with so many decimals; empty where there is none."""
     return "" if value is None else f"{value:,.{digits}f}"
+
+
+def significant(value: float | None) -> str:
+    """A figure with at least four digits, and no more decimals than they take."""
+    if value is None:
+        return ""
+    return f"{value:,.{0 if value >= 1000 else 1 if value >= 100 else 2}f}"
 
 
 def _stage(run: Run) -> tuple[str, str]:
@@ -47,7 +73,7 @@ def progress(study: Study) -> Group:
             run.spec.target.name,
             stage,
             str(outcome.name) if outcome else "",
-            _number(head.total_tokens_per_second if head else None),
+            number(head.total_tokens_per_second if head else None),
             message,
             style=None if outcome is None else "green" if outcome.name is Verdict.MEASURED else "yellow",
         )
@@ -65,43 +91,95 @@ def progress_lines(study: Study) -> list[str]:
     return lines
 
 
-def results(study: Study) -> Group:
-    """The answer: one row per variant, target and load, and below it what the data say."""
+def results(study: Study, width: int | None = 80) -> Group:
+    """The answer: a table per target and load, and below it what the data say.
+
+    Args:
+        study: what to show.
+        width: columns of the terminal; columns that can be missed are left out until the tables fit. None: all.
+    """
     status, spec = study.benchmark.status, study.benchmark.spec
-    table = Table(header_style="bold")
-    table.add_column("VARIANT")
-    if len(spec.targets) > 1:
-        table.add_column("TARGET")
-    table.add_column("LOAD")
-    for column in ("TOTAL TOK/S", "OUTPUT TOK/S", "TTFT ms", "TPOT ms", f"RATIO TO {spec.baseline}", "", "STARTS"):
-        table.add_column(column, justify="left" if column == "" else "right")
+    parts: list[Text | Table] = [Text(status.summary)] if status.summary else []
     loads = {load.name: load for load in spec.loads}
-    for cell in status.cells:
-        for row in cell.loads:
-            table.add_row(*_cells(cell, row, loads.get(row.load, Load(name=row.load)), spec))
-    notes = [_finding(found) for found in status.findings]
-    notes += [Text(f"run {run.name} cannot be read: {run.why}", style="red") for run in study.unreadable]
-    lines = [Text(status.summary or "")] if status.summary else []
-    refused = study.condition(ConditionType.ACCEPTED)
+    for target in spec.targets:
+        for name in dict.fromkeys(row.load for cell in status.cells for row in cell.loads):
+            of_load = [
+                (cell, row)
+                for cell in status.cells
+                if cell.target == target.name
+                for row in cell.loads
+                if row.load == name
+            ]
+            if of_load:
+                where = f" on {target.name}" if len(spec.targets) > 1 else ""
+                parts.append(Text(f"\n{name}{where}", style="bold"))
+                parts.append(_table(of_load, loads.get(name, Load(name=name)), spec.baseline, width))
     if study.refused:
-        notes.append(Text(f"not accepted: {refused[2]}", style="red"))
-    return Group(*lines, table, *notes)
+        parts.append(Text(f"not accepted: {study.condition(ConditionType.ACCEPTED)[2]}", style="red"))
+    elif not study.measured:
+        parts.append(Text(f"nothing measured yet: {status.progress or '0/?'} runs", style="yellow"))
+    if any(row.saturated for cell in status.cells for row in cell.loads):
+        parts.append(Text("* at limit: TTFT is the length of a queue", style="dim"))
+    parts += [_finding(found) for found in status.findings]
+    parts += [Text(f"run {run.name} cannot be read: {run.why}", style="red") for run in study.unreadable]
+    return Group(*parts)
 
 
-def _cells(cell: Cell, row: LoadResult, load: Load, spec: QuantBenchmarkSpec) -> list[str]:
-    said = "baseline" if cell.variant == spec.baseline else DIFFERENCE_WORDS[row.difference] if row.difference else ""
-    return [
-        cell.variant,
-        *([cell.target] if len(spec.targets) > 1 else []),
-        row.load,
-        _number(row.total_tokens_per_second),
-        _number(row.output_tokens_per_second),
-        _number(row.mean_ttft_milliseconds) + (" (at limit)" if row.saturated else ""),
-        _number(row.mean_tpot_milliseconds, 2),
-        ratio_text(load, row),
-        said,
-        str(row.starts),
-    ]
+def _table(rows: Sequence[tuple[Cell, LoadResult]], load: Load, baseline: str, width: int | None) -> Table:
+    """The rows of one load, without the columns that do not fit."""
+    headings = _COLUMNS | {"ratio": f"{'TPOT ' if paced(load) else ''}RATIO TO {baseline}"}
+    texts = [_texts(cell, row, load, baseline) for cell, row in rows]
+    styles = [_STYLES.get(row.difference, "") if row.difference else "" for _, row in rows]
+    wanted = list(_COLUMNS)
+    while True:
+        table = Table(box=None, padding=GAP, pad_edge=False, header_style="bold")
+        for column in wanted:
+            # Names may be cut, figures never.
+            cut = column in _CUT
+            least = None if cut else max(len(headings[column]), *(len(text[column]) for text in texts))
+            justify: JustifyMethod = "left" if cut else "right"
+            table.add_column(headings[column], justify=justify, no_wrap=not cut, overflow="ellipsis", min_width=least)
+        for text, style in zip(texts, styles, strict=True):
+            table.add_row(*(Text(text[column], style=style if column == "word" else "") for column in wanted))
+        dropped = next((column for column in _OPTIONAL if column in wanted), None)
+        if width is None or dropped is None or _width(table) <= width:
+            return table
+        wanted.remove(dropped)
+
+
+def _width(table: Table) -> int:
+    wide = Console(width=10_000, color_system=None, force_terminal=False)
+    return Measurement.get(wide, wide.options, table).maximum
+
+
+def _texts(cell: Cell, row: LoadResult, load: Load, baseline: str) -> dict[str, str]:
+    word = "baseline" if cell.variant == baseline else DIFFERENCE_WORDS[row.difference] if row.difference else ""
+    if cell.same_as:
+        word = f"same as {cell.same_as}"
+    return {
+        "variant": cell.variant,
+        "total": significant(row.total_tokens_per_second),
+        "output": significant(row.output_tokens_per_second),
+        "ttft": significant(row.mean_ttft_milliseconds) + ("*" if row.saturated else ""),
+        "tpot": number(row.mean_tpot_milliseconds, 2),
+        "ratio": ratio_text(load, row).removesuffix(" TPOT"),
+        "word": word,
+        "starts": str(row.starts),
+    }
+
+
+def fitting(console: Console, shown: Group, *, plain: bool) -> None:
+    """Print; where nothing has a width (a pipe, a file), each row stays one line."""
+    if plain:
+        Console(width=max(80, _group_width(shown)), highlight=False).print(shown)
+    else:
+        console.print(shown, highlight=False)
+
+
+def _group_width(shown: Group) -> int:
+    tables = [part for part in shown.renderables if isinstance(part, Table)]
+    texts = [part.cell_len for part in shown.renderables if isinstance(part, Text)]
+    return max([*(_width(table) for table in tables), *texts], default=80)
 
 
 def _finding(found: Finding) -> Text:
@@ -114,17 +192,22 @@ def _finding(found: Finding) -> Text:
     return text
 
 
+def _plain_table(title: str) -> Table:
+    heading = Text(f"\n{title}", style="bold")
+    return Table(title=heading, title_justify="left", box=None, padding=GAP, pad_edge=False, header_style="bold")
+
+
 def usage(runs: Sequence[Run]) -> Table:
     """What each server's time was spent on."""
-    table = Table(title="What the servers' time went into", header_style="bold")
-    table.add_column("RUN")
-    for column in ("EXISTED s", "LOADING s", "MEASURING s", "LOADING + MEASURING"):
-        table.add_column(column, justify="right")
+    table = _plain_table("What the servers' time went into; used: loading and measuring")
+    table.add_column("RUN", no_wrap=True, overflow="ellipsis")
+    for column in ("EXISTED s", "LOADING s", "MEASURING s", "USED"):
+        table.add_column(column, justify="right", no_wrap=True)
     for run in runs:
         used = run_usage(run)
         if used:
             table.add_row(
-                used.run, _number(used.existed), _number(used.loading), _number(used.measuring), f"{used.share:.1%}"
+                used.run, number(used.existed), number(used.loading), number(used.measuring), f"{used.share:.1%}"
             )
     return table
 
@@ -132,10 +215,10 @@ def usage(runs: Sequence[Run]) -> Table:
 def gaps(runs: Sequence[Run]) -> Table:
     """How long the operator took between stages."""
     found = stage_gaps(runs)
-    table = Table(title="Between stages (the operator's share)", header_style="bold")
-    table.add_column("BETWEEN")
+    table = _plain_table("Between stages (the operator's share)")
+    table.add_column("BETWEEN", no_wrap=True, overflow="ellipsis")
     for column in ("COUNT", "MEDIAN s", "MAX s"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for between in dict.fromkeys(gap.between for gap in found):
         table.add_row(between, *_summary([gap.seconds for gap in found if gap.between == between]))
     if found:
@@ -145,4 +228,4 @@ def gaps(runs: Sequence[Run]) -> Table:
 
 
 def _summary(seconds: Sequence[float]) -> tuple[str, str, str]:
-    return str(len(seconds)), _number(statistics.median(seconds), 2), _number(max(seconds), 2)
+    return str(len(seconds)), number(statistics.median(seconds), 2), number(max(seconds), 2)
