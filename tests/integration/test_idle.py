@@ -94,8 +94,8 @@ async def test_columns_for_people(lab: Lab, space: Space, operator: Operator) ->
             "Summary": rows[0]["Summary"],
         }
     ]
-    assert rows[0]["Summary"].startswith("int8 ")
-    assert "x bf16 at saturated (one run each, no verdict)" in rows[0]["Summary"]
+    assert rows[0]["Summary"].startswith("one run each, no verdict: int8 is ")
+    assert rows[0]["Summary"].endswith("× bf16 at saturated")
     runs = await space.table("QuantBenchmarkRun")
     assert {row["Variant"]: (row["Stage"], row["Verdict"], row["Block"]) for row in runs} == {
         "bf16": ("Ended", "Measured", 1),
