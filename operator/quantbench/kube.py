@@ -89,10 +89,18 @@ class Kube:
         self.api, self._observer = api, observer
 
     @classmethod
-    async def connect(cls, observer: CallObserver = lambda verb, kind, status: None) -> "Kube":
-        """Connect as the environment says: $KUBECONFIG or ~/.kube/config, else the pod's service account."""
+    async def connect(
+        cls,
+        observer: CallObserver = lambda verb, kind, status: None,
+        *,
+        kubeconfig: str | None = None,
+        context: str | None = None,
+    ) -> "Kube":
+        """Connect as the arguments or the environment say: $KUBECONFIG or ~/.kube/config, else the service account."""
         configuration = Configuration()
-        await config.load_config(client_configuration=configuration)
+        named = {"config_file": kubeconfig, "context": context}
+        given = {key: value for key, value in named.items() if value}
+        await config.load_config(client_configuration=configuration, **given)
         # No bound (0): each watch keeps a connection, and those of many namespaces would leave none for the work,
         # which the number of workers bounds already.
         configuration.connection_pool_maxsize = 0

@@ -144,6 +144,7 @@ def test_nothing_of_the_core_is_missing_from_the_contract() -> None:
         "effective",
         "engine",
         "fates",
+        "exports",
         "findings",
         "observe",
         "plan",

@@ -15,6 +15,7 @@ from rich.live import Live
 
 from quantbench import __version__
 from quantbench.cli import read, tables
+from quantbench.exports import ExportError, Study
 from quantbench.kube import ApiError
 from quantbench.settings import Settings
 
@@ -67,8 +68,8 @@ def watch(name: NameArgument, namespace: NamespaceOption = "default") -> None:
     raise typer.Exit(0 if study.measured else 1)
 
 
-async def _watch(namespace: str, name: str) -> read.Study:
-    async with read.connected() as kube:
+async def _watch(namespace: str, name: str) -> Study:
+    async with read.connected(read.Access(namespace)) as (kube, _):
         shown: set[str] = set()
         with Live(console=console, refresh_per_second=4, transient=True, redirect_stdout=False) as live:
             while True:
@@ -150,14 +151,14 @@ def audit(
     raise typer.Exit(1 if report.findings else 0)
 
 
-async def _read(namespace: str, name: str) -> read.Study:
-    async with read.connected() as kube:
+async def _read(namespace: str, name: str) -> Study:
+    async with read.connected(read.Access(namespace)) as (kube, _):
         return await read.study(kube, namespace, name)
 
 
-def _run(coroutine: Coroutine[Any, Any, read.Study]) -> read.Study:
+def _run(coroutine: Coroutine[Any, Any, Study]) -> Study:
     try:
         return asyncio.run(coroutine)
-    except (ApiError, read.NotFound) as error:
+    except (ApiError, ExportError, read.NotFound) as error:
         errors.print(f"quantbench: {error}", markup=False)
         raise typer.Exit(1) from error

@@ -1,15 +1,28 @@
-"""Reading a study and its runs from the cluster."""
+"""Where a study comes from: a cluster, an export, or another tool's result files. All file reading of the views."""
 
+import asyncio
+import json
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from kubernetes.aio.config import ConfigException
+from kubernetes.aio.config import ConfigException, list_kube_config_contexts
+from pydantic import ValidationError
 
-from quantbench.api.conditions import ConditionType
+from quantbench.exports import ExportError, Study, from_document, merged
+from quantbench.exports.document import field_errors
+from quantbench.exports.study import in_order
+from quantbench.exports.vllm_bench import is_result, study_of_results
 from quantbench.kube import ApiError, Kube
-from quantbench.observe import Benchmark, Run, owned_by, read_benchmark, read_run
+from quantbench.observe import owned_by, read_benchmark, read_run
 from quantbench.resources import labels
+
+MOST_BYTES = 1 << 30
+"""Largest file that is read: an export of the largest study is well below."""
+MOST_FILES = 20_000
 
 
 class NotFound(Exception):
@@ -17,46 +30,102 @@ class NotFound(Exception):
 
 
 @dataclass(frozen=True)
-class Study:
-    """A benchmark and its runs, oldest first."""
+class Access:
+    """Which cluster and namespace, as kubectl's flags of these names say it."""
 
-    benchmark: Benchmark
-    runs: tuple[Run, ...]
+    namespace: str | None = None
+    context: str | None = None
+    kubeconfig: str | None = None
 
-    def condition(self, kind: ConditionType) -> tuple[str, str, str]:
-        """Status, reason and message of a condition; empty strings where it is not set."""
-        for condition in self.benchmark.status.conditions:
-            if condition.type == kind:
-                return condition.status, condition.reason, condition.message
-        return "", "", ""
 
-    @property
-    def ended(self) -> bool:
-        """No run is left."""
-        return self.condition(ConditionType.COMPLETE)[0] == "True"
+def load_study(source: str, access: Access | None = None, baseline: str | None = None) -> Study:
+    """The study of a source.
 
-    @property
-    def refused(self) -> bool:
-        """The specification was not accepted."""
-        return self.condition(ConditionType.ACCEPTED)[0] == "False"
+    Args:
+        source: path of an export or of a folder or file of ``vllm bench`` results; several exports of one study may
+            be joined by commas; anything else is the name of a QuantBenchmark in the cluster.
+        access: which cluster.
+        baseline: variant that others are compared with, for results that do not say.
 
-    @property
-    def measured(self) -> bool:
-        """There is at least one figure."""
-        return any(cell.loads for cell in self.benchmark.status.cells)
+    Raises:
+        ExportError: a file cannot be read as a study.
+        NotFound: there is neither such a file nor such a benchmark.
+        ApiError: the API server did not answer.
+    """
+    if is_path(source):
+        return merged([read_path(Path(part), baseline) for part in source.split(",")])
+    return asyncio.run(_from_cluster(source, access or Access()))
+
+
+def is_path(source: str) -> bool:
+    """Whether a source is meant as a file: object names hold no slash and do not end so, and files that exist win."""
+    parts = source.split(",")
+    return len(parts) > 1 or "/" in source or source.endswith((".json", ".json.gz")) or Path(source).exists()
+
+
+def read_path(path: Path, baseline: str | None = None) -> Study:
+    """The study of an export, or of a file or folder of ``vllm bench`` results.
+
+    Raises:
+        ExportError: it cannot be read.
+    """
+    if path.is_dir():
+        files = sorted(found for found in path.rglob("*.json") if found.is_file())[: MOST_FILES + 1]
+        if len(files) > MOST_FILES:
+            raise ExportError(f"{path}: more than {MOST_FILES} files")
+        documents = [(str(file.relative_to(path)), _json(file)) for file in files]
+        results = [(name, document) for name, document in documents if is_result(document)]
+        if not results:
+            raise ExportError(f"{path}: no results of vllm bench serve among {len(files)} JSON files")
+        return study_of_results(path.resolve().name, results, baseline)
+    document = _json(path)
+    try:
+        if is_result(document):
+            return study_of_results(path.stem, [(path.name, document)], baseline)
+        return from_document(document)
+    except ExportError as error:
+        raise ExportError(f"{path}: {error}") from error
+
+
+def _json(path: Path) -> Any:
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ExportError(f"{path}: larger than {MOST_BYTES >> 20} MiB")
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise ExportError(f"{path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ExportError(f"{path}: not JSON: {error}") from error
+
+
+async def _from_cluster(name: str, access: Access) -> Study:
+    async with connected(access) as (kube, namespace):
+        return await study(kube, namespace, name)
 
 
 @asynccontextmanager
-async def connected() -> AsyncIterator[Kube]:
-    """The cluster that $KUBECONFIG or ~/.kube/config names."""
+async def connected(access: Access) -> AsyncIterator[tuple[Kube, str]]:
+    """The cluster that the flags, $KUBECONFIG or ~/.kube/config name, and the namespace."""
     try:
-        kube = await Kube.connect()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the client, about a missing file: the error says it better
+            kube = await Kube.connect(kubeconfig=access.kubeconfig, context=access.context)
     except ConfigException as error:
-        raise ApiError(0, "NoConfiguration", f"{error}: set KUBECONFIG") from error
+        raise ApiError(0, "NoConfiguration", f"{error}: set KUBECONFIG or give --kubeconfig") from error
     try:
-        yield kube
+        yield kube, access.namespace or _namespace(access)
     finally:
         await kube.close()
+
+
+def _namespace(access: Access) -> str:
+    """The namespace of the context, as kubectl takes it."""
+    try:
+        contexts, active = list_kube_config_contexts(access.kubeconfig)
+    except ConfigException:
+        return "default"  # in a pod, without a kubeconfig
+    chosen = next((one for one in contexts if one["name"] == access.context), active)
+    return str((chosen.get("context") or {}).get("namespace") or "default")
 
 
 async def study(kube: Kube, namespace: str, name: str) -> Study:
@@ -65,10 +134,29 @@ async def study(kube: Kube, namespace: str, name: str) -> Study:
     Raises:
         NotFound: there is no such benchmark.
         ApiError: the API server did not answer.
+        ExportError: an object does not fit the models: it was written by another version.
     """
     raw = await kube.get("QuantBenchmark", namespace, name)
     if raw is None:
         raise NotFound(f"no QuantBenchmark {name!r} in namespace {namespace!r}")
     found = await kube.list("QuantBenchmarkRun", namespace, f"{labels.BENCHMARK}={labels.short(name)}")
-    runs = [read_run(item) for item in found if owned_by(item, raw["metadata"]["uid"])]
-    return Study(read_benchmark(raw), tuple(sorted(runs, key=lambda run: (run.created_at, run.name))))
+    where = f"QuantBenchmark {name}"
+    try:
+        benchmark = read_benchmark(raw)
+        runs = []
+        for item in found:
+            if owned_by(item, raw["metadata"]["uid"]):
+                where = f"QuantBenchmarkRun {item['metadata']['name']}"
+                runs.append(read_run(item))
+    except ValidationError as error:
+        raise ExportError(f"{where}: {field_errors(error)}") from error
+    return Study(benchmark, in_order(runs))
+
+
+async def names(access: Access, seconds: float) -> list[str]:
+    """Names of the benchmarks in the namespace; none where the cluster does not answer in time."""
+    try:
+        async with asyncio.timeout(seconds), connected(access) as (kube, namespace):
+            return sorted(str(item["metadata"]["name"]) for item in await kube.list("QuantBenchmark", namespace))
+    except (ApiError, TimeoutError):
+        return []

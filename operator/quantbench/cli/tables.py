@@ -12,7 +12,7 @@ from quantbench.api.benchmark import Load, QuantBenchmarkSpec
 from quantbench.api.conditions import ConditionType
 from quantbench.api.names import FindingKind, Verdict
 from quantbench.api.status import Cell, Finding, LoadResult
-from quantbench.cli.read import Study
+from quantbench.exports import Study
 from quantbench.observe import Run
 from quantbench.stages import gaps as stage_gaps
 from quantbench.stages import usage as run_usage

@@ -1,0 +1,117 @@
+"""One study as one JSON document, which needs no cluster to be read again.
+
+The document holds the objects as the API server stores them, cut to what identifies and describes the work. Values that
+look like credentials are left out, because such a file is made to be passed on.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from quantbench.api.base import JsonObject
+from quantbench.api.names import API_VERSION
+from quantbench.exports.study import ExportError, Study, in_order
+from quantbench.observe import Benchmark, Run, read_benchmark, read_run
+
+KIND = "QuantBenchmarkExport"
+"""Kind of the document; no resource of the API has this name."""
+REDACTED = "REDACTED"
+_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY", re.IGNORECASE)
+_SECRET_ARGUMENT = re.compile(r"^(--(?:api-key|hf-token)(?:=|\s+)).+$")
+
+
+def to_document(study: Study, version: str) -> JsonObject:
+    """The export of a study.
+
+    Args:
+        study: what to write.
+        version: of the program that writes it.
+    """
+    benchmark = study.benchmark
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "generator": f"quantbench {version}",
+        "benchmark": _object("QuantBenchmark", benchmark, {}),
+        "runs": [_object("QuantBenchmarkRun", run, {"creationTimestamp": run.created_at}) for run in study.runs],
+    }
+
+
+def from_document(document: Any) -> Study:
+    """The study of an export.
+
+    Raises:
+        ExportError: it is no export, or does not fit the models; with the field's path.
+    """
+    if not isinstance(document, Mapping) or document.get("kind") != KIND:
+        found = document.get("kind") if isinstance(document, Mapping) else type(document).__name__
+        raise ExportError(f"not an export of a study: kind {KIND} expected, {found!r} found")
+    if document.get("apiVersion") != API_VERSION:
+        raise ExportError(f"apiVersion: {API_VERSION} expected, {document.get('apiVersion')!r} found")
+    runs = document.get("runs")
+    if not isinstance(document.get("benchmark"), dict) or not isinstance(runs, list):
+        raise ExportError("benchmark must be an object and runs a list")
+    where = "benchmark"
+    try:
+        benchmark = read_benchmark(document["benchmark"])
+        read = []
+        for index, run in enumerate(runs):
+            where = f"runs[{index}]"
+            read.append(read_run(run))
+    except ValidationError as error:
+        raise ExportError(f"{where}: {field_errors(error)}") from error
+    except KeyError as error:
+        raise ExportError(f"{where}: metadata.{error.args[0]} is missing") from error
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ExportError(f"{where}: {error}") from error
+    return Study(benchmark, in_order(read))
+
+
+def field_errors(error: ValidationError, root: str = "spec") -> str:
+    """The wrong fields of an object, each with its path as kubectl writes it."""
+    return "; ".join(f"{path}: {message}" for path, message in located(error, root))
+
+
+def located(error: ValidationError, root: str = "spec") -> list[tuple[str, str]]:
+    """Path and message of every wrong field."""
+    found = []
+    for item in error.errors(include_url=False):
+        path = root
+        for part in item["loc"]:
+            path += f"[{part}]" if isinstance(part, int) else f".{part}"
+        found.append((path, "unknown field" if item["type"] == "extra_forbidden" else item["msg"]))
+    return found
+
+
+def _object(kind: str, read: Benchmark | Run, more: JsonObject) -> JsonObject:
+    head = {"name": read.name, "namespace": read.namespace, "uid": read.uid, "generation": read.generation, **more}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": kind,
+        "metadata": head,
+        "spec": _without_secrets(_json(read.spec)),
+        "status": _json(read.status),
+    }
+
+
+def _json(model: BaseModel) -> JsonObject:
+    return model.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, list):
+        cleaned, hide = [], False
+        for item in value:
+            # `--api-key VALUE` may stand in two arguments.
+            cleaned.append(REDACTED if hide else _without_secrets(item))
+            hide = item in ("--api-key", "--hf-token")
+        return cleaned
+    if isinstance(value, str):
+        return _SECRET_ARGUMENT.sub(rf"\g<1>{REDACTED}", value)
+    if not isinstance(value, dict):
+        return value
+    if isinstance(value.get("value"), str) and _SECRET_NAME.search(str(value.get("name", ""))):
+        return {**value, "value": REDACTED}
+    return {key: _without_secrets(item) for key, item in value.items()}

@@ -1,0 +1,37 @@
+"""The figures of a study whose runs did not come from one cluster: the same builder as the operator's."""
+
+from collections.abc import Sequence
+
+from quantbench.api.base import JsonObject
+from quantbench.api.benchmark import QuantBenchmarkSpec
+from quantbench.engine.version import OLDEST, EngineVersion
+from quantbench.observe import Run
+from quantbench.plan import Plan, PlannedRun
+from quantbench.status import plan_fields
+
+
+def figures(spec: QuantBenchmarkSpec, runs: Sequence[Run], digest: str) -> JsonObject:
+    """The parts of the status that follow from the runs, as if they were all that was planned."""
+    planned = tuple(
+        PlannedRun(
+            name=run.name,
+            variant=run.spec.variant.name,
+            target=run.spec.target.name,
+            block=run.spec.block,
+            position=run.spec.position,
+            refusal=run.spec.refusal,
+        )
+        for run in runs
+    )
+    plan = Plan(hash=digest, version=_version(runs), runs=planned)
+    return plan_fields(plan, planned, runs, spec)
+
+
+def _version(runs: Sequence[Run]) -> EngineVersion:
+    """Of the first run that says one; figures do not depend on it."""
+    for run in runs:
+        try:
+            return EngineVersion.parse(run.spec.engine.version)
+        except ValueError:
+            continue
+    return OLDEST

@@ -1,0 +1,60 @@
+"""A study as a value: the benchmark and its runs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from quantbench.api.conditions import ConditionType
+from quantbench.api.names import Verdict
+from quantbench.observe import Benchmark, Run
+
+
+class ExportError(Exception):
+    """A file that cannot be read as a study, or studies that cannot be put together; the message says why."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A benchmark and its runs, oldest first."""
+
+    benchmark: Benchmark
+    runs: tuple[Run, ...]
+
+    def condition(self, kind: ConditionType) -> tuple[str, str, str]:
+        """Status, reason and message of a condition; empty strings where it is not set."""
+        for condition in self.benchmark.status.conditions:
+            if condition.type == kind:
+                return condition.status, condition.reason, condition.message
+        return "", "", ""
+
+    @property
+    def ended(self) -> bool:
+        """No run is left."""
+        return self.condition(ConditionType.COMPLETE)[0] == "True"
+
+    @property
+    def refused(self) -> bool:
+        """The specification was not accepted."""
+        return self.condition(ConditionType.ACCEPTED)[0] == "False"
+
+    @property
+    def measured(self) -> bool:
+        """There is at least one figure."""
+        return any(cell.loads for cell in self.benchmark.status.cells)
+
+    def run(self, name: str) -> Run | None:
+        """The run with this name."""
+        return next((run for run in self.runs if run.name == name), None)
+
+    def engine_versions(self) -> list[str]:
+        """Versions of vLLM as the servers attested them, else as planned; sorted, each once."""
+        said = {
+            (run.status.attestation.engine_version if run.status.attestation else None) or run.spec.engine.version
+            for run in self.runs
+            if run.status.verdict and run.status.verdict.name is Verdict.MEASURED
+        }
+        return sorted(said or {run.spec.engine.version for run in self.runs})
+
+
+def in_order(runs: Sequence[Run]) -> tuple[Run, ...]:
+    """Oldest first; names decide between runs of one second."""
+    return tuple(sorted(runs, key=lambda run: (run.created_at, run.name)))

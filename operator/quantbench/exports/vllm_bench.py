@@ -1,0 +1,289 @@
+"""Results of ``vllm bench serve``, one JSON file per pass, as vLLM's tools read and write them.
+
+The keys were read in ``vllm/benchmarks/serve.py`` of vLLM 0.32, the folders of ``vllm bench sweep serve`` in
+``vllm/benchmarks/sweep/serve.py`` of the same version: ``EXPERIMENT/SERVE--NAME-BENCH--NAME/run=N.json``.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from typing import Any
+
+from pydantic import ValidationError
+
+from quantbench import times
+from quantbench.api.base import JsonObject
+from quantbench.api.benchmark import Load, QuantBenchmarkSpec
+from quantbench.api.names import Verdict
+from quantbench.api.run import Latency, Pass, QuantBenchmarkRunStatus
+from quantbench.api.status import QuantBenchmarkStatus
+from quantbench.exports.document import field_errors
+from quantbench.exports.figures import figures
+from quantbench.exports.study import ExportError, Study
+from quantbench.observe import Benchmark, Run, read_run
+from quantbench.plan import plan_hash
+from quantbench.statistics import headline
+
+UNKNOWN = "unknown"
+TARGET = "imported"
+_NEEDED = ("duration", "completed", "total_input_tokens", "total_output_tokens", "total_token_throughput")
+_SWEEP = re.compile(r"(?:SERVE--(?P<serve>.*?))?-?(?:BENCH--(?P<bench>.*))?", re.DOTALL)
+_LATENCIES = {"ttft": "ttft_milliseconds", "tpot": "tpot_milliseconds", "itl": "itl_milliseconds",
+              "e2el": "e2el_milliseconds"}  # fmt: skip
+_BASELINE = re.compile(r"bf16|bfloat16|fp16|float16|baseline", re.IGNORECASE)
+
+
+def is_result(document: Any) -> bool:
+    """Whether a JSON document is the result of one ``vllm bench serve``."""
+    return isinstance(document, Mapping) and all(key in document for key in _NEEDED)
+
+
+def to_result(run: Run, measured: Pass) -> JsonObject:
+    """One pass as ``vllm bench serve --save-result`` would have written it, as far as it was kept."""
+    load = next((one for one in run.spec.load.loads if one.name == measured.load), Load(name=measured.load))
+    rate = str(load.request_rate)
+    result: JsonObject = {
+        "date": _date(measured.started_at),
+        "endpoint_type": "openai-chat",
+        "backend": "openai-chat",
+        "label": run.spec.variant.name,
+        "model_id": run.spec.engine.model,
+        "tokenizer_id": run.spec.engine.tokenizer,
+        "num_prompts": measured.asked,
+        "request_rate": rate if rate == "inf" else float(rate),
+        "burstiness": load.burstiness,
+        "max_concurrency": load.max_concurrency,
+        "duration": measured.duration_seconds,
+        "completed": measured.completed,
+        "failed": measured.failed,
+        "total_input_tokens": measured.total_input_tokens,
+        "total_output_tokens": measured.total_output_tokens,
+        "request_throughput": measured.requests_per_second,
+        "request_goodput": None,
+        "output_throughput": measured.output_tokens_per_second,
+        "total_token_throughput": measured.total_tokens_per_second,
+    }
+    for name, field in _LATENCIES.items():
+        latency: Latency = getattr(measured, field)
+        for figure in ("mean", "median", "p90", "p99"):
+            value = getattr(latency, figure)
+            if value is not None:
+                result[f"{figure}_{name}_ms"] = value
+    # `--metadata` of vllm bench serve adds strings of the user's choice; these lead back to the study.
+    return result | {
+        "quantbench_benchmark": run.spec.benchmark,
+        "quantbench_run": run.name,
+        "quantbench_target": run.spec.target.name,
+        "quantbench_load": measured.load,
+        "quantbench_block": str(run.spec.block),
+        "quantbench_valid": "true" if measured.valid else f"false: {measured.invalid_reason}",
+    }
+
+
+def study_of_results(name: str, files: Sequence[tuple[str, Mapping[str, Any]]], baseline: str | None = None) -> Study:
+    """A study of result files: one server start per variant, because the files do not tell starts apart.
+
+    Args:
+        name: what to call it.
+        files: path below the folder that was read, and content.
+        baseline: variant to compare with; absent: the first whose name tells 16-bit floats, else the first.
+
+    Raises:
+        ExportError: files that are no results, or more variants, loads or repeats than a study holds.
+    """
+    parents = {PurePosixPath(path).parent.as_posix() for path, _ in files}
+    places: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+    loads: dict[str, Load] = {}
+    for path, document in files:
+        variant, load_name = _place(PurePosixPath(path), document, several=len(parents) > 1)
+        try:
+            load = _load(load_name, document)
+        except (ValidationError, ValueError) as error:
+            said = field_errors(error, "load") if isinstance(error, ValidationError) else str(error)
+            raise ExportError(f"{path}: {said}") from error
+        loads.setdefault(load.name, load)
+        places.setdefault(variant, {}).setdefault(load.name, []).append(document)
+    chosen = baseline or next(iter([v for v in places if _BASELINE.search(v)] or places))
+    if chosen not in places:
+        raise ExportError(f"baseline {chosen!r} is not among the variants {', '.join(places)}")
+    repeats = max(len(documents) for of_load in places.values() for documents in of_load.values())
+    spec = _spec(files[0][1], list(places), chosen, list(loads.values()), repeats)
+    try:
+        runs = tuple(_run(name, spec, place, *item) for place, item in enumerate(places.items(), 1))
+    except ValidationError as error:
+        raise ExportError(f"{name}: {field_errors(error, 'results')}") from error
+    digest = plan_hash(spec)
+    status = QuantBenchmarkStatus().model_copy(update=figures(spec, runs, digest))
+    head = Benchmark(_slug(name), TARGET, f"imported-{digest}", 1, False, spec, status)
+    return Study(head, runs)
+
+
+def _place(path: PurePosixPath, document: Mapping[str, Any], *, several: bool) -> tuple[str, str]:
+    """Variant and load of a file: what its folder says, else what it says itself."""
+    folder = path.parent.name
+    match = _SWEEP.fullmatch(folder) if "--" in folder else None
+    load = str(document.get("quantbench_load") or (match and match["bench"]) or "") or _load_name(document)
+    if match and match["serve"]:
+        return _slug(match["serve"]), _slug(load)
+    label = document.get("label")
+    own = label if isinstance(label, str) and label else None
+    variant = own or (folder if several and folder and not match else None) or str(document.get("model_id") or UNKNOWN)
+    return _slug(variant.rsplit("/", 1)[-1]), _slug(load)
+
+
+def _load_name(document: Mapping[str, Any]) -> str:
+    rate, limit = str(document.get("request_rate", "inf")), document.get("max_concurrency")
+    parts = [*([f"r{rate}"] if rate != "inf" else []), *([f"c{limit}"] if limit else [])]
+    return "-".join(parts) or "saturated"
+
+
+def _load(name: str, document: Mapping[str, Any]) -> Load:
+    rate = document.get("request_rate", "inf")
+    return Load.model_validate(
+        {
+            "name": name,
+            "requestRate": "inf" if str(rate) == "inf" else f"{float(rate):.6f}".rstrip("0").rstrip("."),
+            "maxConcurrency": document.get("max_concurrency"),
+            "burstiness": document.get("burstiness") or 1.0,
+            "numPrompts": document.get("num_prompts") or document["completed"] or 1,
+        }
+    )
+
+
+def _spec(
+    sample: Mapping[str, Any], variants: Sequence[str], baseline: str, loads: Sequence[Load], repeats: int
+) -> QuantBenchmarkSpec:
+    try:
+        return QuantBenchmarkSpec.model_validate(
+            {
+                "model": str(sample.get("model_id") or UNKNOWN),
+                "engine": {"image": UNKNOWN},
+                "variants": [{"name": variant, "method": "Custom"} for variant in variants],
+                "baseline": baseline,
+                "targets": [{"name": TARGET}],
+                "workload": {"dataset": {}},
+                "loads": [load.to_json() for load in loads],
+                "sampling": {"starts": 1, "repeats": repeats, "control": False},
+            }
+        )
+    except ValidationError as error:
+        raise ExportError(field_errors(error)) from error
+
+
+def _run(
+    name: str,
+    spec: QuantBenchmarkSpec,
+    place: int,
+    variant: str,
+    of_load: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> Run:
+    passes = tuple(
+        _pass(load, repeat, document)
+        for load in spec.loads
+        for repeat, document in enumerate(of_load.get(load.name, ()), 1)
+    )
+    sample = next(iter(of_load.values()))[0]
+    usable = {measured.load for measured in passes if measured.valid}
+    verdict = Verdict.MEASURED if all(measured.valid for measured in passes) else Verdict.UNSTABLE
+    if usable != set(of_load):
+        verdict = Verdict.INCONSISTENT
+    status = QuantBenchmarkRunStatus.model_validate(
+        {
+            "verdict": {"name": verdict, "reason": "Imported", "message": "read from results of vllm bench serve"},
+            "headline": headline(passes, spec.loads),
+            "passes": passes,
+        }
+    )
+    return read_run(
+        {
+            "metadata": {
+                "name": f"{_slug(name)}-{variant}"[:63],
+                "namespace": TARGET,
+                "uid": "imported-" + hashlib.sha256(f"{name}/{variant}".encode()).hexdigest()[:16],
+                "creationTimestamp": passes[0].started_at,
+            },
+            "spec": {
+                "benchmark": _slug(name),
+                "variant": {"name": variant, "method": "Custom", "kernel": "Auto", "kvCacheDType": "auto"},
+                "target": spec.targets[0].to_json(),
+                "block": 1,
+                "position": place,
+                "engine": {
+                    "image": UNKNOWN,
+                    "imagePullPolicy": "IfNotPresent",
+                    "version": UNKNOWN,
+                    "model": str(sample.get("model_id") or UNKNOWN),
+                    "tokenizer": str(sample.get("tokenizer_id") or UNKNOWN),
+                    "args": [],
+                },
+                "load": {
+                    "workload": spec.workload.to_json(),
+                    "loads": [load.to_json() for load in spec.loads],
+                    "repeats": spec.sampling.repeats,
+                },
+                "limits": {
+                    "scheduleTimeoutSeconds": 1,
+                    "startTimeoutSeconds": 1,
+                    "loadTimeoutSeconds": 1,
+                    "retries": 0,
+                },
+            },
+            "status": status.to_json(),
+        }
+    )
+
+
+def _pass(load: Load, repeat: int, document: Mapping[str, Any]) -> Pass:
+    asked = document.get("num_prompts") or document["completed"]
+    completed, failed = document["completed"], document.get("failed")
+    lost = asked - completed if failed is None else failed
+    plausible = min(document["duration"], document["total_token_throughput"], document["total_output_tokens"]) > 0
+    # vllm bench serve exits with 0, and writes such a file, when every request failed.
+    reason = "RequestsFailed" if completed != asked or lost else None if plausible else "ImplausibleFigures"
+    latencies = {
+        field: Latency(**{figure: document.get(f"{figure}_{name}_ms") for figure in ("mean", "median", "p90", "p99")})
+        for name, field in _LATENCIES.items()
+    }
+    return Pass(
+        key=f"1/{load.name}/{repeat}",
+        attempt=1,
+        load=load.name,
+        repeat=repeat,
+        valid=reason is None,
+        invalid_reason=reason,
+        message=f"{completed} of {asked} requests completed, {lost} failed" if reason else None,
+        started_at=_moment(document.get("date")),
+        duration_seconds=document["duration"],
+        asked=asked,
+        completed=completed,
+        failed=lost,
+        total_input_tokens=document["total_input_tokens"],
+        total_output_tokens=document["total_output_tokens"],
+        total_tokens_per_second=document["total_token_throughput"],
+        output_tokens_per_second=document.get("output_throughput") or 0.0,
+        requests_per_second=document.get("request_throughput") or 0.0,
+        **latencies,
+    )
+
+
+def _moment(date: Any) -> str:
+    """``20260102-030405``, in the clock of the machine that measured, as a Kubernetes time."""
+    try:
+        return times.render(datetime.strptime(str(date), "%Y%m%d-%H%M%S").replace(tzinfo=UTC))
+    except ValueError:
+        return times.render(datetime(1970, 1, 1, tzinfo=UTC))
+
+
+def _date(moment: str) -> str:
+    return times.parse(moment).strftime("%Y%m%d-%H%M%S")
+
+
+def _slug(text: str) -> str:
+    """A text as a DNS label, which names of variants and loads must be."""
+    plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    if len(plain) > 40:
+        # Cut names must still differ.
+        plain = f"{plain[:33].rstrip('-')}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    return plain or UNKNOWN
