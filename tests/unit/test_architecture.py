@@ -148,6 +148,7 @@ def test_nothing_of_the_core_is_missing_from_the_contract() -> None:
         "findings",
         "observe",
         "plan",
+        "preview",
         "regimes",
         "resources",
         "results",

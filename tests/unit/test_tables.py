@@ -11,8 +11,8 @@ from core_support.figures import FASTER, cell, row
 from core_support.objects import benchmark, several
 from quantbench.api.names import FindingKind
 from quantbench.api.status import Finding
-from quantbench.cli.read import Study
 from quantbench.cli.tables import results
+from quantbench.exports import Study
 
 
 def printed(**status: Any) -> str:
@@ -45,5 +45,5 @@ def test_findings_stand_below_the_table() -> None:
 def test_a_limit_is_said_beside_ttft() -> None:
     full, free = cell("bf16", row(saturated=True)), cell("fp8", row(saturated=False))
     text = printed(cells=(full, free))
-    assert "50.0 (at limit)" in text
+    assert "50.00 at limit" in text
     assert text.count("at limit") == 1

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +53,7 @@ def load_study(source: str, access: Access | None = None, baseline: str | None =
         ApiError: the API server did not answer.
     """
     if is_path(source):
-        return merged([read_path(Path(part), baseline) for part in source.split(",")])
+        return load_paths([Path(part) for part in source.split(",")], baseline)
     return asyncio.run(_from_cluster(source, access or Access()))
 
 
@@ -61,6 +61,15 @@ def is_path(source: str) -> bool:
     """Whether a source is meant as a file: object names hold no slash and do not end so, and files that exist win."""
     parts = source.split(",")
     return len(parts) > 1 or "/" in source or source.endswith((".json", ".json.gz")) or Path(source).exists()
+
+
+def load_paths(paths: Sequence[Path], baseline: str | None = None) -> Study:
+    """The study of several exports, or of one file or folder of results.
+
+    Raises:
+        ExportError: one cannot be read, or they do not fit together.
+    """
+    return merged([read_path(path, baseline) for path in paths])
 
 
 def read_path(path: Path, baseline: str | None = None) -> Study:

@@ -3,14 +3,17 @@
 import statistics
 from collections.abc import Sequence
 
-from rich.console import Group
+from rich.console import Console, Group
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from quantbench.answer import DIFFERENCE_WORDS, ratio_text
 from quantbench.api.benchmark import Load, QuantBenchmarkSpec
+from quantbench.answer import ratio_of
+from quantbench.api.benchmark import Load
 from quantbench.api.conditions import ConditionType
-from quantbench.api.names import FindingKind, Verdict
+from quantbench.api.names import Difference, FindingKind, Verdict
 from quantbench.api.status import Cell, Finding, LoadResult
 from quantbench.exports import Study
 from quantbench.observe import Run
@@ -21,10 +24,42 @@ WARNINGS = frozenset(
     {FindingKind.MISMATCH, FindingKind.DEGRADED, FindingKind.FAILED, FindingKind.EXCLUDED, FindingKind.DUPLICATE}
 )
 """Findings that are shown with their evidence: log lines, hints, runs."""
+GAP = (0, 2, 0, 0)
+"""Between columns: what stands right of a cell."""
+WORDS = {
+    Difference.FASTER: "faster",
+    Difference.SLOWER: "slower",
+    Difference.NOT_DISTINGUISHABLE: "no difference seen",
+    Difference.UNDECIDED: "undecided",
+    Difference.ONE_RUN: "one run",
+    Difference.SAME_CONFIGURATION: "same configuration",
+}
+"""What the ratio says."""
+_STYLES = {Difference.FASTER: "green", Difference.SLOWER: "red"}
+_COLUMNS = {
+    "variant": "VARIANT",
+    "total": "TOTAL TOK/S",
+    "output": "OUTPUT TOK/S",
+    "ttft": "TTFT ms",
+    "tpot": "TPOT ms",
+    "ratio": "",
+    "word": "",
+    "starts": "STARTS",
+}
+_OPTIONAL = ("output", "starts", "tpot")
+"""Columns that a narrow terminal goes without, the first one first; `--output json` and `csv` hold everything."""
 
 
-def _number(value: float | None, digits: int = 1) -> str:
+def number(value: float | None, digits: int = 1) -> str:
+    """A figure with so many decimals; empty where there is none."""
     return "" if value is None else f"{value:,.{digits}f}"
+
+
+def significant(value: float | None) -> str:
+    """A figure with at least four digits, and no more decimals than they take."""
+    if value is None:
+        return ""
+    return f"{value:,.{0 if value >= 1000 else 1 if value >= 100 else 2}f}"
 
 
 def _stage(run: Run) -> tuple[str, str]:
@@ -47,7 +82,7 @@ def progress(study: Study) -> Group:
             run.spec.target.name,
             stage,
             str(outcome.name) if outcome else "",
-            _number(head.total_tokens_per_second if head else None),
+            number(head.total_tokens_per_second if head else None),
             message,
             style=None if outcome is None else "green" if outcome.name is Verdict.MEASURED else "yellow",
         )
@@ -65,8 +100,13 @@ def progress_lines(study: Study) -> list[str]:
     return lines
 
 
-def results(study: Study) -> Group:
-    """The answer: one row per variant, target and load, and below it what the data say."""
+def results(study: Study, width: int | None = 80) -> Group:
+    """The answer: a table per target and load, and below it what the data say.
+
+    Args:
+        study: what to show.
+        width: columns of the terminal; columns that can be missed are left out until the tables fit. None: all.
+    """
     status, spec = study.benchmark.status, study.benchmark.spec
     table = Table(header_style="bold")
     table.add_column("VARIANT")
@@ -82,9 +122,26 @@ def results(study: Study) -> Group:
     notes = [_finding(found) for found in status.findings]
     lines = [Text(status.summary or "")] if status.summary else []
     refused = study.condition(ConditionType.ACCEPTED)
+    parts: list[Text | Table] = [Text(status.summary)] if status.summary else []
+    loads = {load.name: load for load in spec.loads}
+    for target in spec.targets:
+        for name in dict.fromkeys(row.load for cell in status.cells for row in cell.loads):
+            of_load = [
+                (cell, row)
+                for cell in status.cells
+                if cell.target == target.name
+                for row in cell.loads
+                if row.load == name
+            ]
+            if of_load:
+                where = f" on {target.name}" if len(spec.targets) > 1 else ""
+                parts.append(Text(f"\n{name}{where}", style="bold"))
+                parts.append(_table(of_load, loads.get(name, Load(name=name)), spec.baseline, width))
     if study.refused:
-        notes.append(Text(f"not accepted: {refused[2]}", style="red"))
-    return Group(*lines, table, *notes)
+        parts.append(Text(f"not accepted: {study.condition(ConditionType.ACCEPTED)[2]}", style="red"))
+    elif not study.measured:
+        parts.append(Text(f"nothing measured yet: {status.progress or '0/?'} runs", style="yellow"))
+    return Group(*parts, *(_finding(found) for found in status.findings))
 
 
 def _cells(cell: Cell, row: LoadResult, load: Load, spec: QuantBenchmarkSpec) -> list[str]:
@@ -101,6 +158,65 @@ def _cells(cell: Cell, row: LoadResult, load: Load, spec: QuantBenchmarkSpec) ->
         said,
         str(row.starts),
     ]
+def _table(rows: Sequence[tuple[Cell, LoadResult]], load: Load, baseline: str, width: int | None) -> Table:
+    """The rows of one load, without the columns that do not fit."""
+    wanted = list(_COLUMNS)
+    while True:
+        table = Table(box=None, padding=GAP, pad_edge=False, header_style="bold")
+        for column in wanted:
+            heading = f"RATIO TO {baseline}" if column == "ratio" else _COLUMNS[column]
+            left = column in ("variant", "word")
+            table.add_column(heading, justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
+        for cell, row in rows:
+            texts = _texts(cell, row, load, baseline)
+            style = _STYLES.get(row.difference) if row.difference else None
+            table.add_row(*(Text(texts[column], style=(style or "") if column == "word" else "") for column in wanted))
+        dropped = next((column for column in _OPTIONAL if column in wanted), None)
+        if width is None or dropped is None or _width(table) <= width:
+            return table
+        wanted.remove(dropped)
+
+
+def _width(table: Table) -> int:
+    wide = Console(width=10_000, color_system=None, force_terminal=False)
+    return Measurement.get(wide, wide.options, table).maximum
+
+
+def _texts(cell: Cell, row: LoadResult, load: Load, baseline: str) -> dict[str, str]:
+    ratio = ratio_of(load, row)
+    text = word = ""
+    if cell.variant == baseline:
+        word = "baseline"
+    elif ratio:
+        interval = f" [{ratio.low:.2f}, {ratio.high:.2f}]" if ratio.low is not None and ratio.high is not None else ""
+        text = f"{'TPOT ' if ratio.latency else ''}{ratio.value:.3f}{interval}"
+        word = WORDS[ratio.difference]
+    if cell.same_as:
+        word = f"same as {cell.same_as}"
+    return {
+        "variant": cell.variant,
+        "total": significant(row.total_tokens_per_second),
+        "output": significant(row.output_tokens_per_second),
+        "ttft": significant(row.mean_ttft_milliseconds) + (" at limit" if row.saturated else ""),
+        "tpot": number(row.mean_tpot_milliseconds, 2),
+        "ratio": text,
+        "word": word,
+        "starts": str(row.starts),
+    }
+
+
+def fitting(console: Console, shown: Group, *, plain: bool) -> None:
+    """Print; where nothing has a width (a pipe, a file), each row stays one line."""
+    if plain:
+        console.print(shown, width=max(80, _group_width(shown)), highlight=False, soft_wrap=False, crop=False)
+    else:
+        console.print(shown, highlight=False)
+
+
+def _group_width(shown: Group) -> int:
+    tables = [part for part in shown.renderables if isinstance(part, Table)]
+    texts = [part.cell_len for part in shown.renderables if isinstance(part, Text)]
+    return max([*(_width(table) for table in tables), *texts], default=80)
 
 
 def _finding(found: Finding) -> Text:
@@ -123,7 +239,7 @@ def usage(runs: Sequence[Run]) -> Table:
         used = run_usage(run)
         if used:
             table.add_row(
-                used.run, _number(used.existed), _number(used.loading), _number(used.measuring), f"{used.share:.1%}"
+                used.run, number(used.existed), number(used.loading), number(used.measuring), f"{used.share:.1%}"
             )
     return table
 
@@ -144,4 +260,4 @@ def gaps(runs: Sequence[Run]) -> Table:
 
 
 def _summary(seconds: Sequence[float]) -> tuple[str, str, str]:
-    return str(len(seconds)), _number(statistics.median(seconds), 2), _number(max(seconds), 2)
+    return str(len(seconds)), number(statistics.median(seconds), 2), number(max(seconds), 2)

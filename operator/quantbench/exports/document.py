@@ -91,7 +91,7 @@ def _object(kind: str, read: Benchmark | Run, more: JsonObject) -> JsonObject:
         "apiVersion": API_VERSION,
         "kind": kind,
         "metadata": head,
-        "spec": _without_secrets(_json(read.spec)),
+        "spec": without_secrets(_json(read.spec)),
         "status": _json(read.status),
     }
 
@@ -100,12 +100,13 @@ def _json(model: BaseModel) -> JsonObject:
     return model.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-def _without_secrets(value: Any) -> Any:
+def without_secrets(value: Any) -> Any:
+    """A part of a specification without what looks like a credential."""
     if isinstance(value, list):
         cleaned, hide = [], False
         for item in value:
             # `--api-key VALUE` may stand in two arguments.
-            cleaned.append(REDACTED if hide else _without_secrets(item))
+            cleaned.append(REDACTED if hide else without_secrets(item))
             hide = item in ("--api-key", "--hf-token")
         return cleaned
     if isinstance(value, str):
@@ -114,4 +115,4 @@ def _without_secrets(value: Any) -> Any:
         return value
     if isinstance(value.get("value"), str) and _SECRET_NAME.search(str(value.get("name", ""))):
         return {**value, "value": REDACTED}
-    return {key: _without_secrets(item) for key, item in value.items()}
+    return {key: without_secrets(item) for key, item in value.items()}

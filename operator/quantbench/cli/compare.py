@@ -1,0 +1,41 @@
+"""Two studies side by side, for people."""
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from quantbench.cli.tables import GAP, number, significant
+from quantbench.exports.comparison import Comparison, Word
+
+_STYLES = {Word.FASTER: "green", Word.SLOWER: "red"}
+
+
+def view(found: Comparison, first: str, second: str) -> Group:
+    """Warnings first, because they decide whether the table means anything."""
+    parts: list[Text | Table] = [Text(f"A = {first}\nB = {second}")]
+    parts += [Text(f"! {warning}", style="yellow") for warning in found.warnings]
+    for target, load in dict.fromkeys((row.target, row.load) for row in found.rows):
+        table = Table(box=None, padding=GAP, pad_edge=False, header_style="bold", title_justify="left")
+        table.title = Text(f"\n{load} on {target}", style="bold")
+        table.add_column("VARIANT", no_wrap=True, overflow="ellipsis", min_width=8)
+        for column in ("TOK/S A", "TOK/S B", "B/A", "TTFT B/A", "TPOT B/A"):
+            table.add_column(column, justify="right", no_wrap=True)
+        table.add_column("", no_wrap=True)
+        for row in found.rows:
+            if (row.target, row.load) == (target, load):
+                interval = f" [{row.low:.2f}, {row.high:.2f}]" if row.low is not None and row.high is not None else ""
+                table.add_row(
+                    row.variant,
+                    significant(row.first.total_tokens_per_second),
+                    significant(row.second.total_tokens_per_second),
+                    f"{number(row.ratio, 3)}{interval}",
+                    number(row.ttft_ratio, 2),
+                    number(row.tpot_ratio, 2),
+                    Text(row.word, style=_STYLES.get(row.word, "")),
+                )
+        parts.append(table)
+    if not found.rows:
+        parts.append(Text("No variant on the same target under the same load has figures in both."))
+    parts += [Text(f"only in A: {name}", style="dim") for name in found.only_first]
+    parts += [Text(f"only in B: {name}", style="dim") for name in found.only_second]
+    return Group(*parts)
