@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 import yaml
+from rich.console import Group
 
 from quantbench import __version__
 from quantbench.cli import logs as log_view
@@ -127,8 +128,7 @@ def stages(study: Source, namespace: Namespace = None, context: Context = None, 
     Exit status: 0 printed, 2 the file cannot be read, 3 no such study, 4 the cluster did not answer.
     """
     found = load(study, read.Access(namespace, context, kubeconfig))
-    console.print(tables.usage(found.runs))
-    console.print(tables.gaps(found.runs))
+    tables.fitting(console, Group(tables.usage(found.runs), tables.gaps(found.runs)), plain=plain())
 
 
 def export(

@@ -38,7 +38,7 @@ WORDS = {
 _STYLES = {Difference.FASTER: "green", Difference.SLOWER: "red"}
 _COLUMNS = {
     "variant": "VARIANT",
-    "total": "TOTAL TOK/S",
+    "total": "TOK/S",
     "output": "OUTPUT TOK/S",
     "ttft": "TTFT ms",
     "tpot": "TPOT ms",
@@ -141,6 +141,8 @@ def results(study: Study, width: int | None = 80) -> Group:
         parts.append(Text(f"not accepted: {study.condition(ConditionType.ACCEPTED)[2]}", style="red"))
     elif not study.measured:
         parts.append(Text(f"nothing measured yet: {status.progress or '0/?'} runs", style="yellow"))
+    if any(row.saturated for cell in status.cells for row in cell.loads):
+        parts.append(Text("* at limit: TTFT is the length of a queue", style="dim"))
     return Group(*parts, *(_finding(found) for found in status.findings))
 
 
@@ -197,7 +199,7 @@ def _texts(cell: Cell, row: LoadResult, load: Load, baseline: str) -> dict[str, 
         "variant": cell.variant,
         "total": significant(row.total_tokens_per_second),
         "output": significant(row.output_tokens_per_second),
-        "ttft": significant(row.mean_ttft_milliseconds) + (" at limit" if row.saturated else ""),
+        "ttft": significant(row.mean_ttft_milliseconds) + ("*" if row.saturated else ""),
         "tpot": number(row.mean_tpot_milliseconds, 2),
         "ratio": text,
         "word": word,
@@ -208,7 +210,7 @@ def _texts(cell: Cell, row: LoadResult, load: Load, baseline: str) -> dict[str, 
 def fitting(console: Console, shown: Group, *, plain: bool) -> None:
     """Print; where nothing has a width (a pipe, a file), each row stays one line."""
     if plain:
-        console.print(shown, width=max(80, _group_width(shown)), highlight=False, soft_wrap=False, crop=False)
+        Console(width=max(80, _group_width(shown)), highlight=False).print(shown)
     else:
         console.print(shown, highlight=False)
 
@@ -229,12 +231,17 @@ def _finding(found: Finding) -> Text:
     return text
 
 
+def _plain_table(title: str) -> Table:
+    heading = Text(f"\n{title}", style="bold")
+    return Table(title=heading, title_justify="left", box=None, padding=GAP, pad_edge=False, header_style="bold")
+
+
 def usage(runs: Sequence[Run]) -> Table:
     """What each server's time was spent on."""
-    table = Table(title="What the servers' time went into", header_style="bold")
-    table.add_column("RUN")
-    for column in ("EXISTED s", "LOADING s", "MEASURING s", "LOADING + MEASURING"):
-        table.add_column(column, justify="right")
+    table = _plain_table("What the servers' time went into; used: loading and measuring")
+    table.add_column("RUN", no_wrap=True, overflow="ellipsis")
+    for column in ("EXISTED s", "LOADING s", "MEASURING s", "USED"):
+        table.add_column(column, justify="right", no_wrap=True)
     for run in runs:
         used = run_usage(run)
         if used:
@@ -247,10 +254,10 @@ def usage(runs: Sequence[Run]) -> Table:
 def gaps(runs: Sequence[Run]) -> Table:
     """How long the operator took between stages."""
     found = stage_gaps(runs)
-    table = Table(title="Between stages (the operator's share)", header_style="bold")
-    table.add_column("BETWEEN")
+    table = _plain_table("Between stages (the operator's share)")
+    table.add_column("BETWEEN", no_wrap=True, overflow="ellipsis")
     for column in ("COUNT", "MEDIAN s", "MAX s"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for between in dict.fromkeys(gap.between for gap in found):
         table.add_row(between, *_summary([gap.seconds for gap in found if gap.between == between]))
     if found:
