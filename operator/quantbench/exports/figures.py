@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import QuantBenchmarkSpec
+from quantbench.comparisons import Comparisons
+from quantbench.effective import duplicates, void
 from quantbench.engine.version import OLDEST, EngineVersion
 from quantbench.observe import Run
 from quantbench.plan import Plan, PlannedRun
@@ -24,7 +26,8 @@ def figures(spec: QuantBenchmarkSpec, runs: Sequence[Run], digest: str) -> JsonO
         for run in runs
     )
     plan = Plan(hash=digest, version=_version(runs), runs=planned)
-    return plan_fields(plan, planned, runs, spec)
+    comparisons = Comparisons(spec, plan, runs, same_as=duplicates(spec, runs), void=void(spec, runs))
+    return plan_fields(plan, planned, runs, spec, comparisons, complete=True)
 
 
 def _version(runs: Sequence[Run]) -> EngineVersion:
