@@ -132,10 +132,11 @@ def _table(rows: Sequence[tuple[Cell, LoadResult]], load: Load, baseline: str, w
     while True:
         table = Table(box=None, padding=GAP, pad_edge=False, header_style="bold")
         for column in wanted:
-            # Words may be cut, figures never.
-            least = None if column in _CUT else max(len(text[column]) for text in texts)
-            justify: JustifyMethod = "left" if column in _CUT else "right"
-            table.add_column(headings[column], justify=justify, no_wrap=True, overflow="ellipsis", min_width=least)
+            # Names may be cut, figures never.
+            cut = column in _CUT
+            least = None if cut else max(len(headings[column]), *(len(text[column]) for text in texts))
+            justify: JustifyMethod = "left" if cut else "right"
+            table.add_column(headings[column], justify=justify, no_wrap=not cut, overflow="ellipsis", min_width=least)
         for text, style in zip(texts, styles, strict=True):
             table.add_row(*(Text(text[column], style=style if column == "word" else "") for column in wanted))
         dropped = next((column for column in _OPTIONAL if column in wanted), None)

@@ -12,8 +12,15 @@ from quantbench.plan import Plan, PlannedRun
 from quantbench.status import plan_fields
 
 
-def figures(spec: QuantBenchmarkSpec, runs: Sequence[Run], digest: str) -> JsonObject:
-    """The parts of the status that follow from the runs, as if they were all that was planned."""
+def figures(spec: QuantBenchmarkSpec, runs: Sequence[Run], digest: str, *, complete: bool) -> JsonObject:
+    """The parts of the status that follow from the runs, as if they were all that was planned.
+
+    Args:
+        spec: the study.
+        runs: its runs.
+        digest: of the plan.
+        complete: whether no run follows: until then what is not decided may still be.
+    """
     planned = tuple(
         PlannedRun(
             name=run.name,
@@ -27,7 +34,7 @@ def figures(spec: QuantBenchmarkSpec, runs: Sequence[Run], digest: str) -> JsonO
     )
     plan = Plan(hash=digest, version=_version(runs), runs=planned)
     comparisons = Comparisons(spec, plan, runs, same_as=duplicates(spec, runs), void=void(spec, runs))
-    return plan_fields(plan, planned, runs, spec, comparisons, complete=True)
+    return plan_fields(plan, planned, runs, spec, comparisons, complete=complete)
 
 
 def _version(runs: Sequence[Run]) -> EngineVersion:
