@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from quantbench.api.schema import QUANT_BENCHMARK, QUANT_BENCHMARK_RUN
-from reference import api, capabilities, crds, methods, metrics
+from reference import api, capabilities, cli, crds, methods, metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,6 +31,7 @@ TARGETS = [
     Target("charts/quantbench/files/crds/quantbenchmarks.yaml", partial(crds.text, QUANT_BENCHMARK)),
     Target("charts/quantbench/files/crds/quantbenchmarkruns.yaml", partial(crds.text, QUANT_BENCHMARK_RUN)),
     Target("docs/reference/api.md", api.text),
+    Target("docs/reference/cli.md", cli.text),
     Target("docs/reference/methods.md", methods.text),
     Target("docs/reference/capabilities.md", capabilities.text),
     Target("docs/reference/metrics.md", metrics.text),

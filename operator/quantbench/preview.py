@@ -9,7 +9,9 @@ from dataclasses import asdict, dataclass
 
 from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import Load, QuantBenchmarkSpec, Target
-from quantbench.plan import Plan, PlannedRun, make_plan, run_spec
+from quantbench.engine.rows import Fate
+from quantbench.fates import CellFate
+from quantbench.plan import Plan, PlannedRun, fates, make_plan, run_spec
 from quantbench.results import prompts, warmup_prompts
 
 RELEASE_SECONDS = 30.0
@@ -36,22 +38,24 @@ class CellPreview:
     """One variant on one target.
 
     Attributes:
-        fate: Supported, Unsupported or what else is known before it runs.
+        fate: what is known before it runs.
         message: why.
         args, env: what `vllm serve` is called with, the variant's and the common ones.
         notes: what the reader of its figures should know.
+        kernels: the linear kernel that is expected, or several where the checkpoint decides; empty: not known.
         starts, most_starts: server starts, without and with adaptive ones; 0 for what never takes a GPU.
         gpu_hours: of one server start, estimated.
     """
 
     variant: str
     target: str
-    fate: str
+    fate: Fate
     message: str
     model: str
     args: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
+    kernels: tuple[str, ...]
     starts: int
     most_starts: int
     gpu_hours: float
@@ -88,6 +92,7 @@ class Preview:
                     "args": list(cell.args),
                     "env": dict(cell.env),
                     "notes": list(cell.notes),
+                    "expectedKernels": list(cell.kernels),
                     "serverStarts": _range((cell.starts, cell.most_starts)),
                     "estimatedGPUHoursPerStart": round(cell.gpu_hours, 4),
                 }
@@ -117,11 +122,13 @@ def preview(name: str, spec: QuantBenchmarkSpec, assumptions: Assumptions) -> Pr
         quantbench.plan.SpecInvalid: with the path of every field that is wrong.
     """
     plan = make_plan(name, "", spec)
+    known = {(cell.variant, cell.target): cell for cell in fates(spec)}
     first = {run.cell: run for run in reversed(plan.runs)}
     seconds = {target.name: start_seconds(spec, assumptions) for target in spec.targets}
     planned = Counter(run.cell for run in plan.runs if not run.refusal)
     cells = tuple(
-        _cell(name, spec, plan, run, planned[run.cell], seconds[run.target]) for run in _in_order(spec, first.values())
+        _cell(name, spec, plan, run, known[run.cell], planned[run.cell], seconds[run.target])
+        for run in _in_order(spec, first.values())
     )
     least = sum(cell.starts * seconds[cell.target] for cell in cells) / 3600
     most = sum(cell.most_starts * seconds[cell.target] for cell in cells) / 3600
@@ -172,18 +179,21 @@ def _in_order(spec: QuantBenchmarkSpec, runs: Iterable[PlannedRun]) -> list[Plan
     return sorted(runs, key=lambda run: (targets[run.target], places.get(run.variant, len(places))))
 
 
-def _cell(name: str, spec: QuantBenchmarkSpec, plan: Plan, run: PlannedRun, starts: int, seconds: float) -> CellPreview:
+def _cell(
+    name: str, spec: QuantBenchmarkSpec, plan: Plan, run: PlannedRun, known: CellFate, starts: int, seconds: float
+) -> CellPreview:
     resolved = run_spec(name, spec, plan, run)
     target = _target(spec, run.target)
     return CellPreview(
         variant=run.variant,
         target=run.target,
-        fate=str(run.refusal.verdict) if run.refusal else "Supported",
-        message=run.refusal.message if run.refusal else "",
+        fate=known.fate,
+        message="; ".join(part for part in (known.message, known.hint) if part),
         model=resolved.engine.model,
         args=resolved.engine.args,
         env=tuple((variable.name, variable.value or "") for variable in resolved.engine.env),
-        notes=(),
+        notes=known.notes,
+        kernels=known.kernels,
         starts=starts,
         most_starts=spec.sampling.most_starts if starts else 0,
         gpu_hours=target.gpus * seconds / 3600,

@@ -87,10 +87,10 @@ def failures() -> Iterator[None]:
         fail(Exit.WRONG_INPUT, error)
 
 
-def load(source: str, access: read.Access, baseline: str | None = None) -> Study:
+def load(source: str, access: read.Access, baseline: str | None = None, *, with_runs: bool = True) -> Study:
     """The study of a source; ends the command where there is none."""
     with failures():
-        return read.load_study(source, access, baseline)
+        return read.load_study(source, access, baseline, with_runs=with_runs)
 
 
 def plain() -> bool:

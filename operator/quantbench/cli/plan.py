@@ -20,13 +20,19 @@ from quantbench.api.names import API_VERSION
 from quantbench.api.rules import violations
 from quantbench.cli.common import Exit, console, errors, fail, plain
 from quantbench.cli.tables import GAP
+from quantbench.engine.rows import Fate
 from quantbench.exports.document import located
 from quantbench.plan import SpecInvalid
 from quantbench.preview import Assumptions, CellPreview, Preview, preview
 
 KIND = "QuantBenchmark"
 MOST_BYTES = 8 << 20
-_STYLES = {"Supported": "green", "Unsupported": "red", "PluginNeeded": "red", "SilentlyUnquantized": "red"}
+_STYLES = {
+    Fate.SUPPORTED: "green",
+    Fate.UNSUPPORTED: "red",
+    Fate.PLUGIN_NEEDED: "red",
+    Fate.SILENTLY_UNQUANTIZED: "red",
+}
 
 
 class Output(StrEnum):

@@ -38,7 +38,9 @@ class Access:
     kubeconfig: str | None = None
 
 
-def load_study(source: str, access: Access | None = None, baseline: str | None = None) -> Study:
+def load_study(
+    source: str, access: Access | None = None, baseline: str | None = None, *, with_runs: bool = True
+) -> Study:
     """The study of a source.
 
     Args:
@@ -46,6 +48,7 @@ def load_study(source: str, access: Access | None = None, baseline: str | None =
             be joined by commas; anything else is the name of a QuantBenchmark in the cluster.
         access: which cluster.
         baseline: variant that others are compared with, for results that do not say.
+        with_runs: whether the runs are needed, too: thousands of them take seconds, and the figures stand without.
 
     Raises:
         ExportError: a file cannot be read as a study.
@@ -53,8 +56,9 @@ def load_study(source: str, access: Access | None = None, baseline: str | None =
         ApiError: the API server did not answer.
     """
     if is_path(source):
-        return load_paths([Path(part) for part in source.split(",")], baseline)
-    return asyncio.run(_from_cluster(source, access or Access()))
+        paths = [Path(part) for part in source.split(",")]
+        return load_paths(paths, baseline) if len(paths) > 1 else read_path(paths[0], baseline, with_runs=with_runs)
+    return asyncio.run(_from_cluster(source, access or Access(), with_runs))
 
 
 def is_path(source: str) -> bool:
@@ -72,7 +76,7 @@ def load_paths(paths: Sequence[Path], baseline: str | None = None) -> Study:
     return merged([read_path(path, baseline) for path in paths])
 
 
-def read_path(path: Path, baseline: str | None = None) -> Study:
+def read_path(path: Path, baseline: str | None = None, *, with_runs: bool = True) -> Study:
     """The study of an export, or of a file or folder of ``vllm bench`` results.
 
     Raises:
@@ -91,7 +95,7 @@ def read_path(path: Path, baseline: str | None = None) -> Study:
     try:
         if is_result(document):
             return study_of_results(path.stem, [(path.name, document)], baseline)
-        return from_document(document)
+        return from_document(document, with_runs=with_runs)
     except ExportError as error:
         raise ExportError(f"{path}: {error}") from error
 
@@ -107,9 +111,9 @@ def _json(path: Path) -> Any:
         raise ExportError(f"{path}: not JSON: {error}") from error
 
 
-async def _from_cluster(name: str, access: Access) -> Study:
+async def _from_cluster(name: str, access: Access, with_runs: bool) -> Study:
     async with connected(access) as (kube, namespace):
-        return await study(kube, namespace, name)
+        return await study(kube, namespace, name, with_runs=with_runs)
 
 
 @asynccontextmanager
@@ -137,8 +141,8 @@ def _namespace(access: Access) -> str:
     return str((chosen.get("context") or {}).get("namespace") or "default")
 
 
-async def study(kube: Kube, namespace: str, name: str) -> Study:
-    """Read a benchmark and its runs.
+async def study(kube: Kube, namespace: str, name: str, *, with_runs: bool = True) -> Study:
+    """Read a benchmark and, if they are needed, its runs.
 
     Raises:
         NotFound: there is no such benchmark.
@@ -148,7 +152,8 @@ async def study(kube: Kube, namespace: str, name: str) -> Study:
     raw = await kube.get("QuantBenchmark", namespace, name)
     if raw is None:
         raise NotFound(f"no QuantBenchmark {name!r} in namespace {namespace!r}")
-    found = await kube.list("QuantBenchmarkRun", namespace, f"{labels.BENCHMARK}={labels.short(name)}")
+    selector = f"{labels.BENCHMARK}={labels.short(name)}"
+    found = await kube.list("QuantBenchmarkRun", namespace, selector) if with_runs else []
     where = f"QuantBenchmark {name}"
     try:
         benchmark = read_benchmark(raw)

@@ -3,18 +3,17 @@
 import statistics
 from collections.abc import Sequence
 
-from rich.console import Console, Group
+from rich.console import Console, Group, JustifyMethod
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from quantbench.answer import DIFFERENCE_WORDS, ratio_text
-from quantbench.api.benchmark import Load, QuantBenchmarkSpec
-from quantbench.answer import ratio_of
 from quantbench.api.benchmark import Load
 from quantbench.api.conditions import ConditionType
 from quantbench.api.names import Difference, FindingKind, Verdict
 from quantbench.api.status import Cell, Finding, LoadResult
+from quantbench.comparisons import paced
 from quantbench.exports import Study
 from quantbench.observe import Run
 from quantbench.stages import gaps as stage_gaps
@@ -26,15 +25,6 @@ WARNINGS = frozenset(
 """Findings that are shown with their evidence: log lines, hints, runs."""
 GAP = (0, 2, 0, 0)
 """Between columns: what stands right of a cell."""
-WORDS = {
-    Difference.FASTER: "faster",
-    Difference.SLOWER: "slower",
-    Difference.NOT_DISTINGUISHABLE: "no difference seen",
-    Difference.UNDECIDED: "undecided",
-    Difference.ONE_RUN: "one run",
-    Difference.SAME_CONFIGURATION: "same configuration",
-}
-"""What the ratio says."""
 _STYLES = {Difference.FASTER: "green", Difference.SLOWER: "red"}
 _COLUMNS = {
     "variant": "VARIANT",
@@ -46,6 +36,7 @@ _COLUMNS = {
     "word": "",
     "starts": "STARTS",
 }
+_CUT = ("variant", "word")
 _OPTIONAL = ("output", "starts", "tpot")
 """Columns that a narrow terminal goes without, the first one first; `--output json` and `csv` hold everything."""
 
@@ -108,20 +99,6 @@ def results(study: Study, width: int | None = 80) -> Group:
         width: columns of the terminal; columns that can be missed are left out until the tables fit. None: all.
     """
     status, spec = study.benchmark.status, study.benchmark.spec
-    table = Table(header_style="bold")
-    table.add_column("VARIANT")
-    if len(spec.targets) > 1:
-        table.add_column("TARGET")
-    table.add_column("LOAD")
-    for column in ("TOTAL TOK/S", "OUTPUT TOK/S", "TTFT ms", "TPOT ms", f"RATIO TO {spec.baseline}", "", "STARTS"):
-        table.add_column(column, justify="left" if column == "" else "right")
-    loads = {load.name: load for load in spec.loads}
-    for cell in status.cells:
-        for row in cell.loads:
-            table.add_row(*_cells(cell, row, loads.get(row.load, Load(name=row.load)), spec))
-    notes = [_finding(found) for found in status.findings]
-    lines = [Text(status.summary or "")] if status.summary else []
-    refused = study.condition(ConditionType.ACCEPTED)
     parts: list[Text | Table] = [Text(status.summary)] if status.summary else []
     loads = {load.name: load for load in spec.loads}
     for target in spec.targets:
@@ -146,33 +123,22 @@ def results(study: Study, width: int | None = 80) -> Group:
     return Group(*parts, *(_finding(found) for found in status.findings))
 
 
-def _cells(cell: Cell, row: LoadResult, load: Load, spec: QuantBenchmarkSpec) -> list[str]:
-    said = "baseline" if cell.variant == spec.baseline else DIFFERENCE_WORDS[row.difference] if row.difference else ""
-    return [
-        cell.variant,
-        *([cell.target] if len(spec.targets) > 1 else []),
-        row.load,
-        _number(row.total_tokens_per_second),
-        _number(row.output_tokens_per_second),
-        _number(row.mean_ttft_milliseconds) + (" (at limit)" if row.saturated else ""),
-        _number(row.mean_tpot_milliseconds, 2),
-        ratio_text(load, row),
-        said,
-        str(row.starts),
-    ]
 def _table(rows: Sequence[tuple[Cell, LoadResult]], load: Load, baseline: str, width: int | None) -> Table:
     """The rows of one load, without the columns that do not fit."""
+    headings = _COLUMNS | {"ratio": f"{'TPOT ' if paced(load) else ''}RATIO TO {baseline}"}
+    texts = [_texts(cell, row, load, baseline) for cell, row in rows]
+    styles = [_STYLES.get(row.difference, "") if row.difference else "" for _, row in rows]
     wanted = list(_COLUMNS)
     while True:
         table = Table(box=None, padding=GAP, pad_edge=False, header_style="bold")
         for column in wanted:
-            heading = f"RATIO TO {baseline}" if column == "ratio" else _COLUMNS[column]
-            left = column in ("variant", "word")
-            table.add_column(heading, justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
-        for cell, row in rows:
-            texts = _texts(cell, row, load, baseline)
-            style = _STYLES.get(row.difference) if row.difference else None
-            table.add_row(*(Text(texts[column], style=(style or "") if column == "word" else "") for column in wanted))
+            # Names may be cut, figures never.
+            cut = column in _CUT
+            least = None if cut else max(len(headings[column]), *(len(text[column]) for text in texts))
+            justify: JustifyMethod = "left" if cut else "right"
+            table.add_column(headings[column], justify=justify, no_wrap=not cut, overflow="ellipsis", min_width=least)
+        for text, style in zip(texts, styles, strict=True):
+            table.add_row(*(Text(text[column], style=style if column == "word" else "") for column in wanted))
         dropped = next((column for column in _OPTIONAL if column in wanted), None)
         if width is None or dropped is None or _width(table) <= width:
             return table
@@ -185,14 +151,7 @@ def _width(table: Table) -> int:
 
 
 def _texts(cell: Cell, row: LoadResult, load: Load, baseline: str) -> dict[str, str]:
-    ratio = ratio_of(load, row)
-    text = word = ""
-    if cell.variant == baseline:
-        word = "baseline"
-    elif ratio:
-        interval = f" [{ratio.low:.2f}, {ratio.high:.2f}]" if ratio.low is not None and ratio.high is not None else ""
-        text = f"{'TPOT ' if ratio.latency else ''}{ratio.value:.3f}{interval}"
-        word = WORDS[ratio.difference]
+    word = "baseline" if cell.variant == baseline else DIFFERENCE_WORDS[row.difference] if row.difference else ""
     if cell.same_as:
         word = f"same as {cell.same_as}"
     return {
@@ -201,7 +160,7 @@ def _texts(cell: Cell, row: LoadResult, load: Load, baseline: str) -> dict[str, 
         "output": significant(row.output_tokens_per_second),
         "ttft": significant(row.mean_ttft_milliseconds) + ("*" if row.saturated else ""),
         "tpot": number(row.mean_tpot_milliseconds, 2),
-        "ratio": text,
+        "ratio": ratio_text(load, row).removesuffix(" TPOT"),
         "word": word,
         "starts": str(row.starts),
     }

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from scipy.special import stdtrit
+
 from quantbench.api.base import JsonObject
 from quantbench.api.status import Cell, LoadResult
 from quantbench.exports.study import Study
 
-STUDENT_T = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 10: 2.228,
-             12: 2.179, 15: 2.131, 20: 2.086}  # fmt: skip
-"""Two-sided 95 % quantiles of Student's t by degrees of freedom; the next smaller one is used between them."""
+CONFIDENCE = 0.95
 
 
 class Word(StrEnum):
@@ -137,14 +137,14 @@ def _over(second: float | None, first: float | None) -> float | None:
 
 
 def _interval(ratio: float | None, first: LoadResult, second: LoadResult) -> tuple[float, float] | tuple[None, None]:
-    """Of the ratio of two independent means, the smaller sample's degrees of freedom for both: Welch's lower bound."""
+    """Of the ratio of two independent means: Student's t with the fewest degrees of freedom that Welch's can have."""
     starts = min(first.starts, second.starts)
     if not ratio or starts < 2 or first.start_variation is None or second.start_variation is None:
         return None, None
     error = math.hypot(
         first.start_variation / math.sqrt(first.starts), second.start_variation / math.sqrt(second.starts)
     )
-    quantile = STUDENT_T[max(degrees for degrees in STUDENT_T if degrees <= starts - 1)]
+    quantile = float(stdtrit(starts - 1, (1 + CONFIDENCE) / 2))
     return ratio * math.exp(-quantile * error), ratio * math.exp(quantile * error)
 
 

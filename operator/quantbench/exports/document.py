@@ -39,8 +39,12 @@ def to_document(study: Study, version: str) -> JsonObject:
     }
 
 
-def from_document(document: Any) -> Study:
+def from_document(document: Any, *, with_runs: bool = True) -> Study:
     """The study of an export.
+
+    Args:
+        document: the JSON.
+        with_runs: whether to read the runs, too; figures are there without them, and thousands take seconds.
 
     Raises:
         ExportError: it is no export, or does not fit the models; with the field's path.
@@ -57,7 +61,7 @@ def from_document(document: Any) -> Study:
     try:
         benchmark = read_benchmark(document["benchmark"])
         read = []
-        for index, run in enumerate(runs):
+        for index, run in enumerate(runs if with_runs else ()):
             where = f"runs[{index}]"
             read.append(read_run(run))
     except ValidationError as error:

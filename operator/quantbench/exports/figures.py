@@ -4,14 +4,23 @@ from collections.abc import Sequence
 
 from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import QuantBenchmarkSpec
+from quantbench.comparisons import Comparisons
+from quantbench.effective import duplicates, void
 from quantbench.engine.version import OLDEST, EngineVersion
 from quantbench.observe import Run
 from quantbench.plan import Plan, PlannedRun
 from quantbench.status import plan_fields
 
 
-def figures(spec: QuantBenchmarkSpec, runs: Sequence[Run], digest: str) -> JsonObject:
-    """The parts of the status that follow from the runs, as if they were all that was planned."""
+def figures(spec: QuantBenchmarkSpec, runs: Sequence[Run], digest: str, *, complete: bool) -> JsonObject:
+    """The parts of the status that follow from the runs, as if they were all that was planned.
+
+    Args:
+        spec: the study.
+        runs: its runs.
+        digest: of the plan.
+        complete: whether no run follows: until then what is not decided may still be.
+    """
     planned = tuple(
         PlannedRun(
             name=run.name,
@@ -24,7 +33,8 @@ def figures(spec: QuantBenchmarkSpec, runs: Sequence[Run], digest: str) -> JsonO
         for run in runs
     )
     plan = Plan(hash=digest, version=_version(runs), runs=planned)
-    return plan_fields(plan, planned, runs, spec)
+    comparisons = Comparisons(spec, plan, runs, same_as=duplicates(spec, runs), void=void(spec, runs))
+    return plan_fields(plan, planned, runs, spec, comparisons, complete=complete)
 
 
 def _version(runs: Sequence[Run]) -> EngineVersion:

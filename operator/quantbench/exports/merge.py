@@ -33,7 +33,7 @@ def merged(studies: Sequence[Study]) -> Study:
             place = (*run.cell, run.spec.block)
             runs[place] = _newer(runs[place], run) if place in runs else run
     together = in_order(list(runs.values()))
-    status = figures(first.benchmark.spec, together, wanted)
+    status = figures(first.benchmark.spec, together, wanted, complete=any(study.ended for study in studies))
     conditions = next((s.benchmark.status.conditions for s in studies if s.ended), first.benchmark.status.conditions)
     update = {**status, "conditions": conditions}
     return Study(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from quantbench.api.conditions import ConditionType
 from quantbench.api.names import Verdict
 from quantbench.observe import Benchmark, Run
+from quantbench.plan import SpecInvalid, engine_version
 
 
 class ExportError(Exception):
@@ -52,7 +53,14 @@ class Study:
             for run in self.runs
             if run.status.verdict and run.status.verdict.name is Verdict.MEASURED
         }
-        return sorted(said or {run.spec.engine.version for run in self.runs})
+        planned = {run.spec.engine.version for run in self.runs}
+        return sorted(said or planned or {self._asked_version()})
+
+    def _asked_version(self) -> str:
+        try:
+            return str(engine_version(self.benchmark.spec.engine))
+        except SpecInvalid:
+            return "unknown"
 
 
 def in_order(runs: Sequence[Run]) -> tuple[Run, ...]:

@@ -5,6 +5,7 @@ The keys were read in ``vllm/benchmarks/serve.py`` of vLLM 0.32, the folders of 
 """
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ from quantbench.statistics import headline
 UNKNOWN = "unknown"
 TARGET = "imported"
 _NEEDED = ("duration", "completed", "total_input_tokens", "total_output_tokens", "total_token_throughput")
+_OPTIONAL = ("num_prompts", "failed", "max_concurrency", "output_throughput", "request_throughput", "burstiness")
 _SWEEP = re.compile(r"(?:SERVE--(?P<serve>.*?))?-?(?:BENCH--(?P<bench>.*))?", re.DOTALL)
 _LATENCIES = {"ttft": "ttft_milliseconds", "tpot": "tpot_milliseconds", "itl": "itl_milliseconds",
               "e2el": "e2el_milliseconds"}  # fmt: skip
@@ -97,6 +99,7 @@ def study_of_results(name: str, files: Sequence[tuple[str, Mapping[str, Any]]], 
     places: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
     loads: dict[str, Load] = {}
     for path, document in files:
+        _check(path, document)
         variant, load_name = _place(PurePosixPath(path), document, several=len(parents) > 1)
         try:
             load = _load(load_name, document)
@@ -115,9 +118,19 @@ def study_of_results(name: str, files: Sequence[tuple[str, Mapping[str, Any]]], 
     except ValidationError as error:
         raise ExportError(f"{name}: {field_errors(error, 'results')}") from error
     digest = plan_hash(spec)
-    status = QuantBenchmarkStatus().model_copy(update=figures(spec, runs, digest))
+    status = QuantBenchmarkStatus().model_copy(update=figures(spec, runs, digest, complete=True))
     head = Benchmark(_slug(name), TARGET, f"imported-{digest}", 1, False, spec, status)
     return Study(head, runs)
+
+
+def _check(path: str, document: Mapping[str, Any]) -> None:
+    """Figures must be numbers before anything is computed from them."""
+    for key in (*_NEEDED, *_OPTIONAL):
+        value = document.get(key)
+        if key in _OPTIONAL and value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise ExportError(f"{path}: {key}: a number of at least 0 expected, {value!r} found")
 
 
 def _place(path: PurePosixPath, document: Mapping[str, Any], *, several: bool) -> tuple[str, str]:
