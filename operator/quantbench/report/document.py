@@ -116,6 +116,9 @@ class Forest:
     axis: str
     limits: tuple[float, float] = (1.0, 1.0)
 
+    def __len__(self) -> int:
+        return len(self.bars)
+
 
 @dataclass(frozen=True)
 class Point:
@@ -153,6 +156,9 @@ class Lines:
     ticks: tuple[float, ...] = ()
     front: tuple[tuple[int, int], ...] = ()
 
+    def __len__(self) -> int:
+        return len(self.lines)
+
 
 @dataclass(frozen=True)
 class Stack:
@@ -169,6 +175,9 @@ class Stacks:
     parts: tuple[str, ...]
     stacks: tuple[Stack, ...]
     axis: str
+
+    def __len__(self) -> int:
+        return len(self.stacks)
 
 
 @dataclass(frozen=True)

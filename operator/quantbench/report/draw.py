@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from quantbench.report.document import Chart, Forest, Lines, Stacks, Tone
+from quantbench.report.document import Chart, Forest, Lines, Point, Stacks, Tone
 
 COLOURS = {
     "#010101": "var(--ink)",
@@ -97,8 +97,8 @@ class Drawing:
         return _adapted(buffer.getvalue(), f"c{self._count}-", chart, said)
 
 
-Said = dict[str, str]
-"""Id of a drawn thing → its tooltip."""
+Said = dict[str, list[str]]
+"""Id of drawn things → their tooltips, in order."""
 
 
 def _drawn(shown: Forest | Lines | Stacks) -> tuple[Figure, Said]:
@@ -131,14 +131,14 @@ def _margin(names: Sequence[str]) -> float:
 def _forest(shown: Forest) -> tuple[Figure, Said]:
     names = [bar.name for bar in shown.bars]
     figure, axes = _axes(0.1 + LINE * len(names), left=_margin(names), right=1.55)
-    said = {}
+    said: Said = {}
     axes.axvline(1.0, color=INK, linewidth=1.2, zorder=1)
     for place, bar in enumerate(shown.bars):
         colour, marker = TONES.get(bar.tone, OTHER)
         if bar.low is not None and bar.high is not None:
             axes.plot([bar.low, bar.high], [place, place], color=colour, linewidth=2.2, marker="|", markersize=7)
         key = f"said{place}"
-        said[key] = bar.said
+        said[key] = [bar.said]
         face = CARD if bar.tone in (Tone.OPEN, Tone.PLAIN) else colour
         axes.plot([bar.value], [place], marker, color=colour, markerfacecolor=face, markersize=8, gid=key, zorder=3)
         axes.text(1.03, place, bar.figure, transform=axes.get_yaxis_transform(), va="center")
@@ -161,7 +161,7 @@ def _lines(shown: Lines) -> tuple[Figure, Said]:
     keys = list(_keys(shown))
     rows, columns = _shape(keys)
     figure, axes = _axes(2.9, left=0.85, below=0.62 + 0.24 * rows)
-    said = {}
+    said: Said = {}
     if shown.front:
         front = [shown.lines[line].points[point] for line, point in shown.front]
         xs, ys = [point.x for point in front], [point.y for point in front]
@@ -169,20 +169,35 @@ def _lines(shown: Lines) -> tuple[Figure, Said]:
     for number, line in enumerate(shown.lines):
         colour, marker = _look(number)
         axes.plot([p.x for p in line.points], [p.y for p in line.points], color=colour, linewidth=1.7, zorder=2)
-        for place, point in enumerate(line.points):
-            key = f"said{number}-{place}"
-            said[key] = point.said
-            if point.low is not None and point.high is not None:
-                axes.plot([point.x] * 2, [point.low, point.high], color=colour, linewidth=1.2, marker="_", markersize=6)
-            face = CARD if point.hollow else colour
-            axes.plot(
-                [point.x], [point.y], marker, color=colour, markerfacecolor=face, markersize=6.5, gid=key, zorder=3
-            )
+        _whiskers(axes, line.points, colour)
+        for hollow in (False, True):
+            points = [point for point in line.points if point.hollow is hollow]
+            if points:
+                key = f"said{number}-{hollow}"
+                said[key] = [point.said for point in points]
+                axes.plot(
+                    [point.x for point in points],
+                    [point.y for point in points],
+                    marker,
+                    color=colour,
+                    markerfacecolor=CARD if hollow else colour,
+                    markersize=6.5,
+                    gid=key,
+                    zorder=3,
+                )
     _scales(axes, shown)
     axes.set_xlabel(shown.x)
     axes.set_ylabel(shown.y)
     _legend(axes, keys, columns, 2.9)
     return figure, said
+
+
+def _whiskers(axes: Axes, points: Sequence[Point], colour: str) -> None:
+    """The intervals of a line; one drawn thing with gaps, because many small ones take most of the time."""
+    known = [(point.x, point.low, point.high) for point in points if point.low is not None and point.high is not None]
+    xs = [place for x, _, _ in known for place in (x, x, math.nan)]
+    ys = [end for _, low, high in known for end in (low, high, math.nan)]
+    axes.plot(xs, ys, color=colour, linewidth=1.2, marker="_", markersize=6)
 
 
 def _look(number: int) -> tuple[str, str]:
@@ -262,18 +277,18 @@ def _stacks(shown: Stacks) -> tuple[Figure, Said]:
     ]
     rows, columns = _shape(handles)
     figure, axes = _axes(height, left=_margin(names), below=0.62 + 0.24 * rows)
-    said = {}
-    for place, stack in enumerate(shown.stacks):
-        left = 0.0
-        for number, (name, seconds) in enumerate(zip(shown.parts, stack.parts, strict=True)):
-            if seconds > 0:
-                key = f"said{place}-{number}"
-                said[key] = f"{stack.name}: {name} {seconds:.1f} s"
-                (bar,) = axes.barh(place, seconds, left=left, height=0.62, color=SERIES[number], hatch=HATCHES[number],
-                                   edgecolor=CARD, linewidth=0.8)  # fmt: skip
-                bar.set_gid(key)
-                left += seconds
-        axes.text(left, place, f" {left:.1f} s", va="center")
+    said: Said = {}
+    left = [0.0] * len(names)
+    for number, part in enumerate(shown.parts):
+        seconds = [stack.parts[number] for stack in shown.stacks]
+        bars = axes.barh(range(len(names)), seconds, left=left, height=0.62, color=SERIES[number],
+                         hatch=HATCHES[number], edgecolor=CARD, linewidth=0.8)  # fmt: skip
+        for place, bar in enumerate(bars):
+            bar.set_gid(f"said{place}-{number}")
+            said[f"said{place}-{number}"] = [f"{names[place]}: {part} {seconds[place]:.1f} s"]
+        left = [before + more for before, more in zip(left, seconds, strict=True)]
+    for place, end in enumerate(left):
+        axes.text(end, place, f" {end:.1f} s", va="center")
     axes.set_yticks(range(len(names)), list(map(_short, names)))
     axes.set_ylim(len(shown.stacks) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
@@ -295,12 +310,15 @@ def _adapted(svg: bytes, prefix: str, chart: Chart, said: Said) -> str:
                 parent.remove(child)
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
-        title = said.get(element.get("id", ""))
+        tips = said.get(element.get("id", ""), [])
         for name, value in list(element.attrib.items()):
             del element.attrib[name]
             element.set(name.rpartition("}")[2], _attribute(name.rpartition("}")[2], value, prefix))
-        if title is not None:
-            ElementTree.SubElement(element, "title").text = title
+        if tips:
+            # A bar is one path; points are uses of one marker, in their order.
+            marks = [mark for mark in element.iter() if mark.tag.endswith("use")] or [element]
+            for mark, tip in zip(marks, tips, strict=True):
+                ElementTree.SubElement(mark, "title").text = tip
     for name in ("width", "height", "version"):
         root.attrib.pop(name, None)
     root.set("role", "img")

@@ -20,7 +20,8 @@ from quantbench.report.figures import LIMIT, TONES, loads_of, significant, start
 from quantbench.statistics import Start
 
 MOST_CHARTS = 12
-"""Charts of one kind; the tables hold all figures."""
+MOST_SERIES = 150
+"""Charts of one kind and lines in them all together that are drawn; the tables hold all figures."""
 LEVEL = 0.95
 Figure = Callable[[Pass], float | None]
 
@@ -67,13 +68,17 @@ def measured(study: Study) -> list[Measured]:
 
 
 def _limited(charts: list[Chart]) -> tuple[Charts | Paragraph, ...]:
-    shown = (Charts(tuple(charts[:MOST_CHARTS])),) if charts else ()
-    more = len(charts) - MOST_CHARTS
-    return (
-        (*shown, Paragraph(f"{more} more charts of this kind are left out; the tables hold all figures."))
-        if (more > 0)
-        else shown
-    )
+    """The first ones, and a word about the others: reading and drawing hundreds of them takes too long."""
+    shown: list[Chart] = []
+    series = 0
+    for chart in charts[:MOST_CHARTS]:
+        series += len(chart.shown)
+        if shown and series > MOST_SERIES:
+            break
+        shown.append(chart)
+    more = len(charts) - len(shown)
+    note = f"{more} more charts of this kind are left out; the tables hold all figures."
+    return (*((Charts(tuple(shown)),) if shown else ()), *((Paragraph(note),) if more else ()))
 
 
 # --- against the baseline ----------------------------------------------------------------------------------------

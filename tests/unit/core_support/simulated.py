@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -86,7 +86,7 @@ def measured(
                     gpu={"samples": 40, "minSMClockMegahertz": 1755, "throttledShare": 0.0},
                 )
             )
-    return objects.ended(passes=passes, **{**started(mark or seed.split("/")[0], speed), **more})
+    return objects.ended(passes=passes, **{**started(mark or seed.split("/", maxsplit=1)[0], speed), **more})
 
 
 def started(mark: str, speed: float = 1.0, kernel: str = "CutlassFP8ScaledMMLinearKernel") -> JsonObject:
@@ -181,12 +181,35 @@ def rich_study(spec: QuantBenchmarkSpec | None = None, **more: Any) -> Study:
     return study_of(chosen, status, **more)
 
 
+def large_study(targets: int, variants: int, loads: int, starts: int) -> Study:
+    """A study of many rows; beyond the first block its runs are copies, which is all the same to who reads them."""
+    names = [{"name": f"v{place}", "method": "BF16", "args": [f"--seed={place}"]} for place in range(variants)]
+    spec = objects.study(
+        variants=names,
+        baseline="v0",
+        targets=[{"name": f"t{place}"} for place in range(targets)],
+        loads=[{"name": f"c{place + 1}", "maxConcurrency": 2 * place + 1} for place in range(loads)],
+        sampling={"starts": starts, "maxStarts": starts, "repeats": 1, "control": False},
+    )
+    small = objects.study(
+        **(spec.to_json() | {"sampling": {"starts": 2, "maxStarts": 2, "repeats": 1, "control": False}})
+    )
+    found = study_of(
+        small,
+        lambda variant, target, block: measured(
+            small, speed=1 + int(variant[1:]) / 50, seed=f"{variant}/{target}/{block}"
+        ),
+    )
+    runs = [run for run in found.runs if run.spec.block == 1]
+    more = (
+        replace(run, name=f"{run.name}-{block}", spec=run.spec.model_copy(update={"block": block}))
+        for block in range(1, starts + 1)
+        for run in runs
+    )
+    return Study(replace(found.benchmark, spec=spec), tuple(more))
+
+
 def with_status(study: Study, **fields: Any) -> Study:
     """The study with other fields of its status."""
     status = study.benchmark.status.model_copy(update=fields)
     return replace(study, benchmark=replace(study.benchmark, status=status))
-
-
-def texts(values: Sequence[str]) -> list[str]:
-    """Sorted, each once."""
-    return sorted(set(values))
