@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from quantbench.api.base import JsonObject
+from quantbench.api.base import JsonObject, Model
 from quantbench.api.names import API_VERSION
 from quantbench.api.run import Attestation, RunEngine
 from quantbench.effective import effective
@@ -141,17 +141,26 @@ def _referred(variable: JsonObject) -> str:
 
 def manifest(study: Study) -> str:
     """The study as YAML to apply: its specification with every default said, credentials left out."""
-    spec = _brief(without_secrets(study.benchmark.spec.to_json()))
+    spec = without_secrets(_brief(study.benchmark.spec))
     head = {"name": study.benchmark.name, "namespace": study.benchmark.namespace}
     document = {"apiVersion": API_VERSION, "kind": "QuantBenchmark", "metadata": head, "spec": spec}
     return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110))
 
 
 def _brief(value: Any) -> Any:
-    """Without empty lists and objects, which are the defaults wherever they may stand."""
-    if isinstance(value, dict):
-        return {key: _brief(item) for key, item in value.items() if item not in ({}, []) and _brief(item) != {}}
-    return [_brief(item) for item in value] if isinstance(value, list) else value
+    """A part of the specification as JSON, without defaults that are empty; those that say something are said."""
+    if isinstance(value, tuple | list):
+        return [_brief(item) for item in value]
+    if not isinstance(value, Model):
+        return value
+    said = value.to_json()
+    for name, field in type(value).model_fields.items():
+        key, item = field.alias or name, getattr(value, name)
+        if key in said and isinstance(item, Model | tuple):
+            said[key] = _brief(item)
+        if key in said and said[key] in ([], {}) and item == field.get_default(call_default_factory=True):
+            del said[key]
+    return said
 
 
 def once_more(study: Study) -> tuple[Block, ...]:

@@ -123,6 +123,7 @@ def _verdict(cell: Cell | None, load: Load, baseline: str) -> Entry:
     rests = starts(ratio.starts) if ratio.difference is not Difference.ONE_RUN else ""
     details = " · ".join(part for part in (figure, rests, *limit) if part)
     if cell.variant == CONTROL:
+        details = " · ".join((figure, starts(ratio.starts), *limit))
         return Entry(ratio_text(load, row), ("baseline again: the noise floor", details))
     return Entry(ratio_text(load, row), (DIFFERENCE_WORDS[ratio.difference], details), TONES[ratio.difference])
 
