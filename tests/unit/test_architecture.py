@@ -151,6 +151,7 @@ def test_nothing_of_the_core_is_missing_from_the_contract() -> None:
         "raw",
         "preview",
         "regimes",
+        "report",
         "resources",
         "results",
         "stages",
