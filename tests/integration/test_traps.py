@@ -279,5 +279,6 @@ async def test_the_same_truth_twice(lab: Lab) -> None:
     rows = {variant: cell_of(space, variant)["loads"][0] for variant in ("int8", "control", "quick")}
     assert rows["int8"]["difference"] == "NotDistinguishable"
     assert rows["quick"]["difference"] == "Faster"
-    for same in (rows["int8"], rows["control"]):
-        assert same["ratioLow"] < 1 < same["ratioHigh"]
+    # One interval in twenty misses 1, and a busy machine adds what is not drawn: how often is for the simulation to say.
+    assert "difference" not in rows["control"]
+    assert all(row["ratioLow"] < row["ratio"] < row["ratioHigh"] for row in rows.values())
