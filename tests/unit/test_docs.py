@@ -128,8 +128,10 @@ def make_targets() -> set[str]:
 def quantbench_error(words: tuple[str, ...], *, mentioned: bool) -> str | None:
     """What the command line itself has against these arguments."""
     group: Any = typer.main.get_command(app)  # typer brings click along as its own module, whose classes are not public
+    if words[0].startswith("-"):  # Not parsed: these options act at once, --install-completion among them.
+        return None if any(words[0] in option.opts for option in group.params) else f"no option {words[0]}"
     try:
-        with group.make_context("quantbench", list(words)) as context:
+        with group.make_context("quantbench", [words[0]]) as context:
             name, command, rest = group.resolve_command(context, list(words))
             command.make_context(name, rest, parent=context)
     except TyperException as error:
@@ -147,6 +149,8 @@ def kubectl_error(words: tuple[str, ...]) -> str | None:
         if error := command_error(Command(Place("", 0), inner)):
             return error
     verb, *rest = [word for word in words if not word.startswith("-")]
+    if verb == "quantbench":  # The plugin.
+        return quantbench_error(tuple(rest), mentioned=True) if rest else None
     if verb in TAKES_RESOURCES and rest and "--filename" not in words:
         unknown = [name for name in rest[0].split(",") if name.split("/")[0] not in KUBERNETES_RESOURCES]
         if unknown:
@@ -225,6 +229,8 @@ def test_every_command_shown_exists(command: Command, monkeypatch: pytest.Monkey
     [
         ("quantbench guess NAME", "No such command"),
         ("quantbench watch", "Missing"),
+        ("quantbench --install-everything", "no option"),
+        ("kubectl quantbench guess", "No such command"),
         ("quantbench results NAME --colour red", "No such option"),
         ("make coffee", "no target coffee"),
         ("kubectl get qbx", "no resource qbx"),
