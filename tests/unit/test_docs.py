@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -160,8 +161,8 @@ def kubectl_error(words: tuple[str, ...]) -> str | None:
     done = subprocess.run(
         [KUBECTL, *words, "--help"], capture_output=True, text=True, check=False, env={"KUBECONFIG": os.devnull}
     )
-    # Of a verb that it does not know kubectl shows its general help, with exit status 0.
-    if done.returncode or "Basic Commands (Beginner)" in done.stdout:
+    # Of a verb that it does not know kubectl shows the help of what stands above it, with exit status 0.
+    if done.returncode or "Basic Commands (Beginner)" in done.stdout or " SUBCOMMAND [options]" in done.stdout:
         return done.stderr.strip() or f"no verb {verb}"
     return None
 
@@ -251,6 +252,7 @@ def test_a_wrong_command_would_be_noticed(line: str, error: str) -> None:
         "helm instal quantbench charts/quantbench",
         "helm install quantbench charts/quantbench --create-namespaces",
         "kubectl instal pods",
+        "kubectl rollout state deployment/quantbench-operator",
         "kubectl get pods --colour",
     ],
 )
@@ -309,15 +311,30 @@ def test_every_word_about_a_difference_is_explained() -> None:
 # --- the site ------------------------------------------------------------------------------------------------------
 
 
-def test_the_site_is_built_strictly_and_fetches_nothing(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)],
+def build(configuration: Path, site: Path) -> subprocess.CompletedProcess[str]:
+    """`mkdocs build --strict`; not quietly, for then warnings do not count."""
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", f"--config-file={configuration}", f"--site-dir={site}"],
         cwd=ROOT,
         env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_a_broken_site_would_be_noticed(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    (tmp_path / "docs" / "index.md").write_text("# Here\n\n[a](index.md#there) [b](nowhere.md)\n")
+    done = build(tmp_path / "mkdocs.yml", tmp_path / "site")
+    assert done.returncode == 1
+    assert "'#there'" in done.stderr or "index.md#there" in done.stderr
+    assert "nowhere.md" in done.stderr
+
+
+def test_the_site_is_built_strictly_and_fetches_nothing(tmp_path: Path) -> None:
+    done = build(ROOT / "mkdocs.yml", tmp_path)
     assert done.returncode == 0, done.stderr
     pages = list(tmp_path.rglob("*.html"))
     assert len(pages) > 15
