@@ -141,9 +141,10 @@ def others() -> list[Document]:
 
 
 def merged(old: Any, new: Any) -> Any:
-    """``new`` over ``old``; lists are replaced."""
+    """``new`` over ``old``; lists, and a dataset, of which there is one kind, are replaced."""
     if isinstance(old, dict) and isinstance(new, dict):
-        return {**old, **{key: merged(old.get(key), value) for key, value in new.items()}}
+        below = {key: value if key == "dataset" else merged(old.get(key), value) for key, value in new.items()}
+        return {**old, **below}
     return new
 
 

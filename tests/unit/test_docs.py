@@ -23,6 +23,7 @@ from cluster import cli as cluster_cli
 from core_support.crd import root
 from quantbench.api.benchmark import QuantBenchmarkSpec
 from quantbench.api.names import Difference, Verdict
+from quantbench.api.rules import violations
 from quantbench.api.schema import KINDS, QUANT_BENCHMARK
 from quantbench.cli import app
 from quantbench.plan import SpecInvalid, make_plan
@@ -68,7 +69,10 @@ def study_errors(study: JsonObject) -> list[str]:
     if errors:
         return errors
     try:
-        make_plan(study["metadata"]["name"], "0" * 36, QuantBenchmarkSpec.model_validate(study["spec"]))
+        asked = QuantBenchmarkSpec.model_validate(study["spec"])
+        if broken := violations(asked):
+            return [f"rule: {path}: {message}" for path, message in broken]
+        make_plan(study["metadata"]["name"], "0" * 36, asked)
     except (ValidationError, SpecInvalid) as error:
         return [f"plan: {error}"]
     return []
@@ -90,6 +94,7 @@ def test_studies_are_looked_at() -> None:
         ({"engine": {"podTemplate": {"hostNetwork": True}}}, "'hostNetwork' was unexpected"),
         ({"engine": {"podTemplate": {"env": [{"name": "A", "valueFrom": {"fieldRef": {}}}]}}}, "'fieldRef'"),
         ({"variants": [{"name": "bf16", "method": "BF17"}]}, "'BF17' is not one of"),
+        ({"baseline": "fp16"}, "baseline must be the name of one of the variants"),
         ({"limits": {"startTimeout": "five minutes"}}, "does not match"),
         ({"engine": {"image": "registry.example/vllm@sha256:" + "0" * 64}}, "spec.engine.version"),
         ({"engine": {"args": ["--port=80"]}}, "spec.engine.args[0]"),
