@@ -1,7 +1,7 @@
 # Everything a person types. Each target says what it does: `make help`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test e2e lint unit integration generate format images clean-cache
+.PHONY: help demo demo-down test e2e lint unit integration generate format images clean-cache docs docs-site
 
 # uv brings Python packages from the lock file; where it is missing, it is installed into .venv-uv.
 UV := $(shell command -v uv || echo .venv-uv/bin/uv)
@@ -47,6 +47,12 @@ e2e: .venv/.synced ## The installed chart on a real node with a real vLLM
 
 generate: .venv/.synced ## CRDs and reference docs from the models
 	$(RUN) python tools/generate.py
+
+docs: .venv/.synced ## The documentation at http://127.0.0.1:8000, made anew on every change
+	$(RUN) mkdocs serve
+
+docs-site: .venv/.synced ## The documentation as a site in site/; a broken link ends it
+	$(RUN) mkdocs build --strict
 
 format: .venv/.synced ## Format the code
 	$(RUN) ruff format .
