@@ -8,7 +8,7 @@ import pytest
 
 from chart_support.bench import server_and_load
 from chart_support.chart import NAMESPACE, VALUE_SETS, chosen, of_kind, one, operator_pod, render
-from quantbench import metrics
+from quantbench.metrics import families
 from quantbench.resources import labels
 
 MONITORS = ("ServiceMonitor", "PodMonitor")
@@ -54,7 +54,7 @@ def test_the_pod_monitor_finds_the_operator_without_a_service() -> None:
 @pytest.mark.parametrize("kind", MONITORS)
 def test_the_namespace_of_a_result_stays_that_of_its_benchmark(kind: str) -> None:
     """Prometheus puts the scraped pod's namespace in its place unless told to honour what is there."""
-    assert "namespace" in metrics.STUDY
+    assert "namespace" in families.STUDY
     spec = one(with_metrics(serviceMonitor={}, podMonitor={}), kind, "quantbench-operator")["spec"]
     (endpoint,) = spec["endpoints" if kind == "ServiceMonitor" else "podMetricsEndpoints"]
     assert endpoint["honorLabels"] is True

@@ -16,7 +16,7 @@ from harness.api import JsonObject
 from harness.world import World
 from quantbench.controller import OWN_KINDS, Controller
 from quantbench.kube import ApiError, Kube
-from quantbench.metrics import Health, StateCollector
+from quantbench.metrics import Health
 from quantbench.resources.programs import RunnerImage
 from quantbench.settings import Settings
 
@@ -183,7 +183,6 @@ class Operator:
         self.kube = WeatheredKube(api, weather)
         self.controller = Controller(self.kube, settings(namespace), health)
         self.controller.reconciler.clock = self.clock
-        self.registry.register(StateCollector(self.controller.exported, self.controller.gauges))
         self.ended = asyncio.Event()
         self.death: BaseException | None = None
         self._deaf: Callable[[], None] = lambda: None
