@@ -37,6 +37,7 @@ def text() -> str:
         CEILING,
         "## Operator",
         table(header, [*own, *_counted()]),
+        "Beside them stand the usual `process_*` metrics of a Prometheus client: CPU time, memory, open files.",
     )
 
 
@@ -53,6 +54,8 @@ def _counted() -> Iterator[tuple[str, ...]]:
         pass
     metrics: Iterable[Metric] = registry.collect()
     for metric in metrics:
+        if not metric.name.startswith("quantbench_"):
+            continue
         shown = f"{metric.name}_total" if metric.type == "counter" else metric.name
         labels = [label for label in metric.samples[0].labels if label != "le"]
         yield code(shown), metric.type, codes(labels), metric.documentation

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 
 # A look at an object takes a few API calls, some milliseconds each; a busy API server makes it seconds.
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -14,6 +14,8 @@ class Health:
     """Counters and histograms of the process, in the given registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        # CPU time, memory and open files, under the names that every Prometheus client gives them.
+        ProcessCollector(registry=registry)
         self._seconds = Histogram(
             "quantbench_reconcile_duration_seconds",
             "Time of one look at an object.",
