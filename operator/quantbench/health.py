@@ -1,6 +1,7 @@
 """The operator's HTTP side: /healthz, /readyz and /metrics."""
 
 import asyncio
+from contextlib import suppress
 from itertools import chain
 
 from aiohttp import web
@@ -23,12 +24,14 @@ def application(controller: Controller, registry: CollectorRegistry) -> web.Appl
     async def metrics(request: web.Request) -> web.StreamResponse:
         # Family by family: hundreds of studies make tens of megabytes, and other work goes on in between.
         response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE_LATEST})
-        await response.prepare(request)
-        await response.write(generate_latest(registry))
-        for family in chain(operator_families(controller.gauges()), study_families(controller.state)):
-            await response.write(family.text().encode())
-            await asyncio.sleep(0)
-        await response.write_eof()
+        # Who asked may lose patience.
+        with suppress(ConnectionResetError):
+            await response.prepare(request)
+            await response.write(generate_latest(registry))
+            for family in chain(operator_families(controller.gauges()), study_families(controller.state)):
+                await response.write(family.text().encode())
+                await asyncio.sleep(0)
+            await response.write_eof()
         return response
 
     app = web.Application()

@@ -22,7 +22,9 @@ from dashboards.parts import (
 STUDY = ("namespace", "benchmark")
 CELL = (*STUDY, "variant", "target")
 HERE = ('namespace=~"$namespace"',)
-BAD = 'verdict!~"Measured|Duplicate"'
+BAD = 'verdict!~"Measured|Duplicate|Unstable"'
+LINK = "/d/quantbench-study?var-namespace=${__data.fields.namespace}&var-benchmark=${__value.text}"
+OPEN = {"benchmark": {"links": [{"title": "Open the study", "url": LINK}]}}
 
 
 def of(short: str) -> str:
@@ -48,7 +50,7 @@ def dashboard() -> str:
 
 def _now() -> list[build.Panel]:
     return [
-        stat("Studies", "QuantBenchmarks that exist.", f"count({of('info')})", decimals=0),
+        stat("Studies in all", "QuantBenchmarks that exist.", f"count({of('info')})", decimals=0),
         stat(
             "Running", "Accepted, neither complete nor suspended.",
             f"sum((1 - {of('complete')}) * (1 - {of('suspended')}) * {of('accepted')})", decimals=0,
@@ -63,8 +65,8 @@ def _now() -> list[build.Panel]:
             f"sum({of('gpu_seconds')})", unit="s", decimals=1,
         ),
         stat(
-            "Cells without figures", "Variants on targets that ended in another verdict than Measured or Duplicate.",
-            f"sum({most('quantbench_cell_verdict', (*CELL, 'verdict'), BAD, where=HERE)})", decimals=0,
+            "Cells without figures", "Variants on targets whose runs ended in a verdict without figures.",
+            f"sum({most('quantbench_benchmark_cells', (*STUDY, 'verdict'), BAD, where=HERE)})", decimals=0,
             colours=((None, GREEN), (1.0, AMBER)),
         ),
     ]  # fmt: skip
@@ -83,7 +85,6 @@ def _studies() -> list[build.Panel]:
     called = {"Value #B": "Runs ended", "Value #C": "State", "Value #D": "GPU time", "Value #E": "Since progress"}
     states = [{"type": "value", "options": {"0": {"text": "Running", "color": BLUE},
                                             "1": {"text": "Complete", "color": GREEN}}}]  # fmt: skip
-    link = "/d/quantbench-study?var-namespace=${__data.fields.namespace}&var-benchmark=${__value.text}"
     before = "max by (namespace, benchmark, variant, target, load) (quantbench:ratio_to_previous{" + HERE[0] + "})"
     busy = "max by (namespace, benchmark) (deriv(quantbench_benchmark_gpu_seconds{" + HERE[0] + "}[5m]))"
     return [
@@ -93,7 +94,7 @@ def _studies() -> list[build.Panel]:
             width=24, height=10, custom={"filterable": True},
             shape=(("merge", {}), hidden("Value #A", order=(*STUDY, "model", "image"), called=called)),
             columns={
-                "benchmark": {"links": [{"title": "Open the study", "url": link}]},
+                **OPEN,
                 "Runs ended": {"unit": "percentunit", "decimals": 0},
                 "State": {"mappings": states}, "GPU time": {"unit": "s", "decimals": 1},
                 "Since progress": {"unit": "s", "decimals": 0},
@@ -119,24 +120,26 @@ def _studies() -> list[build.Panel]:
 
 
 def _failures() -> list[build.Panel]:
-    cells = most("quantbench_cell_verdict", (*CELL, "verdict"), where=HERE)
+    cells = most("quantbench_benchmark_cells", (*STUDY, "verdict"), where=HERE)
+    bad = most("quantbench_benchmark_cells", (*STUDY, "verdict"), BAD, where=HERE)
     findings = most("quantbench_benchmark_findings", (*STUDY, "kind"), where=HERE)
     return [
         panel(
             "bargauge", "Cells by verdict", "How variants on targets ended, over all studies.",
-            [query(f"sum by (verdict) ({cells})", "{{verdict}}")], width=8, decimals=0, least=0,
+            [query(f"sum by (verdict) ({cells})", "{{verdict}}", now=True)], width=8, decimals=0, least=0,
             options={"orientation": "horizontal", "displayMode": "basic", "reduceOptions": {"calcs": ["lastNotNull"]}},
         ),
         panel(
             "bargauge", "Findings by kind", "What the data say, over all studies. Mismatch and Throttled deserve a"
             " look before figures are used.",
-            [query(f"sum by (kind) ({findings})", "{{kind}}")], width=8, decimals=0, least=0,
+            [query(f"sum by (kind) ({findings})", "{{kind}}", now=True)], width=8, decimals=0, least=0,
             options={"orientation": "horizontal", "displayMode": "basic", "reduceOptions": {"calcs": ["lastNotNull"]}},
         ),
         panel(
-            "table", "Cells that did not end well", "Every cell with another verdict than Measured or Duplicate.",
-            [query(most("quantbench_cell_verdict", (*CELL, "verdict"), BAD, where=HERE) + " == 1", table=True)],
-            width=8, custom={"filterable": True}, shape=(hidden("Value", order=(*CELL, "verdict")),),
-            none="None.",
+            "table", "Studies with cells without figures",
+            "How many variants on targets of a study ended in a verdict without figures; a click on the name opens the"
+            " study, which names them.",
+            [query(f"{bad} > 0", table=True)], width=8, decimals=0, custom={"filterable": True},
+            shape=(hidden(order=(*STUDY, "verdict"), called={"Value": "Cells"}),), columns=OPEN, none="None.",
         ),
     ]  # fmt: skip

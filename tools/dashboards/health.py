@@ -28,7 +28,7 @@ def _figures() -> list[build.Panel]:
             f"sum(quantbench_leader{{{HERE}}})", width=6, decimals=0, colours=((None, RED), (1.0, GREEN)),
         ),
         stat(
-            "Age of the last listing", "The leader lists everything once a minute; four in a row that fail end it.",
+            "Last listing", "The leader lists everything once a minute; four in a row that fail end it.",
             f"max(quantbench_resync_age_seconds{{{HERE}}} and quantbench_leader{{{HERE}}} == 1)",
             width=6, unit="s", decimals=0, colours=((None, GREEN), (120.0, AMBER), (240.0, RED)),
         ),

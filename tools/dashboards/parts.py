@@ -26,11 +26,18 @@ def most(metric: str, by: Iterable[str], *more: str, where: Sequence[str] = ()) 
     return f"max by ({', '.join(by)}) ({metric}{{{labels}}})"
 
 
-def query(expression: str, legend: str = "", *, ref: str = "A", table: bool = False) -> prometheus.Dataquery:
-    """A query: of the moment for a table, over the time range otherwise."""
+def query(
+    expression: str, legend: str = "", *, ref: str = "A", table: bool = False, now: bool = False
+) -> prometheus.Dataquery:
+    """A query: of the moment for a table or where `now` says so, over the time range otherwise.
+
+    Panels that show one value ask for no more than that: a week of a fleet is too much to read for it.
+    """
     built = prometheus.Dataquery().datasource({"type": "prometheus", "uid": "${datasource}"})
     built = built.expr(expression).ref_id(ref).legend_format(legend or "__auto")
-    return built.format(PromQueryFormat.TABLE).instant() if table else built.range()
+    if table:
+        return built.format(PromQueryFormat.TABLE).instant()
+    return built.instant() if now else built.range()
 
 
 def panel(
@@ -77,7 +84,9 @@ def panel(
 def stat(title: str, description: str, expression: str, *, width: int = 4, **more: Any) -> build.Panel:
     """One large figure."""
     options = {"reduceOptions": {"calcs": ["lastNotNull"]}, "colorMode": "value", "graphMode": "none"}
-    return panel("stat", title, description, [query(expression)], width=width, height=4, options=options, **more)
+    return panel(
+        "stat", title, description, [query(expression, now=True)], width=width, height=4, options=options, **more
+    )
 
 
 def lines(

@@ -177,7 +177,8 @@ def _answer() -> list[build.Panel]:
         ),
         panel(
             "bargauge", "Findings by kind", "Sentences that the data say; read them with `quantbench report`, or in"
-            " status.findings.", [query(most("quantbench_benchmark_findings", ("kind",), where=STUDY), "{{kind}}")],
+            " status.findings.",
+            [query(most("quantbench_benchmark_findings", ("kind",), where=STUDY), "{{kind}}", now=True)],
             width=6, decimals=0, least=0,
             options={"orientation": "horizontal", "displayMode": "basic", "reduceOptions": {"calcs": ["lastNotNull"]}},
         ),

@@ -1,7 +1,7 @@
 """The families of a scrape: what each metric is called, what it means, and its series."""
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from quantbench.api.benchmark import MAX_ROWS
@@ -38,7 +38,7 @@ STUDY_GAUGES: Mapping[str, tuple[str, Callable[[Study], float | None]]] = {
 PER_ROW = len(ROW_FIGURES) + len(Difference)
 PER_CELL = len(Verdict) + 3 + 2 * (len(STAGES) + len(COLD_START))
 PER_LOAD = 2
-PER_STUDY = len(STUDY_GAUGES) + 4 + len(FindingKind)
+PER_STUDY = len(STUDY_GAUGES) + 4 + len(FindingKind) + len(Verdict)
 MAX_SERIES = MAX_ROWS * (PER_ROW + PER_CELL) + 32 * PER_LOAD + PER_STUDY
 """Most series of one benchmark: of its rows, cells (no more than rows), loads (at most 32) and its own."""
 
@@ -89,6 +89,11 @@ def _studies(studies: Sequence[Study], runs: Sequence[Run], now: float) -> Itera
     each = ((s, str(kind)) for s in studies for kind in FindingKind)
     lines = (line(name, f'{s.labels},kind="{kind}"', float(s.findings.get(kind, 0))) for s, kind in each)
     yield Family(name, "gauge", "Findings of a kind: sentences that the data say.", (*STUDY, "kind"), lines)
+    name = "quantbench_benchmark_cells"
+    about = "Cells (variant × target) whose runs ended with a verdict: the sum of quantbench_cell_verdict, for fleets."
+    counts = ((s, Counter(cell.verdict for cell in s.cells)) for s in studies)
+    lines = (line(name, f'{s.labels},verdict="{v}"', float(count[v])) for s, count in counts for v in Verdict)
+    yield Family(name, "gauge", about, (*STUDY, "verdict"), lines)
 
 
 def _loads(studies: Sequence[Study]) -> Iterator[Family]:

@@ -57,7 +57,7 @@ def largest() -> Iterator[JsonObject]:
 
     The ceiling counts 32 loads beside them, which a study of one load has not: they are left out of its cells here.
     """
-    names = [f"v{number}" for number in range(20)]
+    names = [f"v{number}" for number in range(25)]
     targets = [{"name": f"t{number}"} for number in range(MAX_ROWS // len(names))]
     loads = [{"name": f"l{number}", "maxConcurrency": 1 + number, "requestRate": 1 + number} for number in range(32)]
     spec = study(
