@@ -93,7 +93,7 @@ async def _study(space: Space, server: Prometheus) -> None:
 
 
 async def _until(server: Prometheus, expression: str, *, found: bool) -> None:
-    for _ in range(60):
+    for _ in range(240):
         if bool(await server.ask(expression)) == found:
             return
         await asyncio.sleep(0.5)
@@ -163,7 +163,7 @@ async def test_two_hundred_studies_of_sixty_rows(lab: Lab, space: Space, tmp_pat
              for query in queries() if "quantbench:" not in query.expression]  # fmt: skip
     async with (
         served(application(operator.controller, operator.registry)) as target,
-        prometheus(tmp_path, target, interval="10s", rules=False) as server,
+        prometheus(tmp_path, target, interval="20s", rules=False) as server,
     ):
         await _until(server, f"count(quantbench_benchmark_info) == {STUDIES}", found=True)
         (scraped,) = await server.targets()
