@@ -71,9 +71,9 @@ class Controller:
         self._enqueue(key)
         self._enqueue_owner(head)
 
-    def exported(self) -> list[JsonObject]:
-        """The objects whose state belongs into metrics: none in a standby, or every series would be doubled."""
-        return list(self.objects.values()) if self.leading else []
+    def exported(self) -> State:
+        """What belongs into metrics: nothing in a standby, or every series would be doubled."""
+        return self.state if self.leading else State()
 
     def healthy(self) -> str | None:
         """What is wrong, or None. A standby is well while it lives."""

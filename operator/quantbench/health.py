@@ -28,7 +28,7 @@ def application(controller: Controller, registry: CollectorRegistry) -> web.Appl
         with suppress(ConnectionResetError):
             await response.prepare(request)
             await response.write(generate_latest(registry))
-            for family in chain(operator_families(controller.gauges()), study_families(controller.state)):
+            for family in chain(operator_families(controller.gauges()), study_families(controller.exported())):
                 await response.write(family.text().encode())
                 await asyncio.sleep(0)
             await response.write_eof()

@@ -156,6 +156,7 @@ STUDIES = 200
 async def test_two_hundred_studies_of_sixty_rows(lab: Lab, space: Space, tmp_path: Path) -> None:
     """Scrape and the heaviest query stay below a second. The operator does nothing but answer."""
     operator: Operator = lab.operator(space)
+    operator.controller.leading = True
     for raw in many(STUDIES):
         operator.controller.state.put(raw["kind"], raw)
     variables = {**_variables(space), "namespace": "bench", "benchmark": "qwen3-8b-000"}

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from core_support.scrape import exposition, state_of
 from core_support.fleets import largest
+from core_support.scrape import exposition, state_of
 from prometheus_support.dashboards import FILES, load, panels, queries
 from prometheus_support.server import ROOT, RULES, promtool
 

@@ -8,6 +8,7 @@ from time import process_time
 
 from prometheus_client import CollectorRegistry
 
+from core_support.fleets import largest, many
 from core_support.objects import (
     NOW,
     UID,
@@ -23,7 +24,6 @@ from core_support.objects import (
     study,
 )  # fmt: skip
 from core_support.scrape import Samples, exposition, parsed, scrape, state_of
-from core_support.fleets import largest, many
 from quantbench.api.base import JsonObject
 from quantbench.api.names import Difference, FindingKind, Verdict
 from quantbench.api.run import ColdStart, StageTimes
@@ -193,7 +193,7 @@ def test_stages_cold_starts_and_progress() -> None:
 
 def test_servers_that_run_cost_too() -> None:
     spec = several("a", targets=[{"name": "h100", "gpus": 4}])
-    run = run_raw(spec, status={"times": {"serverCreated": at(0)}})
+    run = run_raw(spec, status={"times": {"serverCreated": at(-50), "scheduled": at(0)}})
     samples = scrape(benchmark_object(spec, status={"gpuHours": 0.5}), run, now=later(60).timestamp())
     assert value(samples, "benchmark_gpu_seconds") == 1800.0 + 4 * 60.0
 

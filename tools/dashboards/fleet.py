@@ -61,7 +61,7 @@ def _now() -> list[build.Panel]:
         ),
         stat("Servers", "Runs that hold a server now.", f"sum({of('active_runs')})", decimals=0),
         stat(
-            "GPU time of existing studies", "GPUs × time that servers existed. Deleted studies are no longer in it.",
+            "GPU time of existing studies", "GPUs × time that servers had a node. Deleted studies are no longer in it.",
             f"sum({of('gpu_seconds')})", unit="s", decimals=1,
         ),
         stat(

@@ -1,7 +1,7 @@
 """What the dashboards are made of: selectors that bear several replicas, panels, variables.
 
-Standbys show the same results as the leader, so every query takes the maximum over what Prometheus added to tell
-replicas apart.
+Only the leader shows studies, but its pod changes with every upgrade, and for some minutes Prometheus may see both: so
+every query takes the maximum over what tells replicas apart.
 """
 
 import json

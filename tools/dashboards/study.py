@@ -105,7 +105,7 @@ def _progress() -> list[build.Panel]:
             f"time() - {most('quantbench_benchmark_last_progress_timestamp_seconds', ('benchmark',), where=STUDY)}",
             unit="s", decimals=0,
         ),
-        stat("GPU time", "GPUs × time that servers existed, running ones included.", spent, unit="s", decimals=1),
+        stat("GPU time", "GPUs × time that servers had a node, running ones included.", spent, unit="s", decimals=1),
         stat(
             "Budget spent", "Share of limits.gpuHours. At 100 % no further server is started: raise it to go on.",
             f"{spent} / {limit}", unit="percentunit", decimals=0, none="no limit",

@@ -11,8 +11,8 @@ from reference.markdown import code, codes, page, table
 
 ABOUT = """
 Served at `/metrics` on the operator's HTTP port. Results and progress are read from the objects at scrape time: nothing
-is stale after a deletion, and nothing is lost by a restart. Only the leader acts; a standby shows the same results, so
-with several replicas aggregate first: `max by (namespace, benchmark, variant, target, load) (…)`.
+is stale after a deletion, and nothing is lost by a restart. Only the leader shows studies; while leadership changes
+hands, two may: aggregate first, `max by (namespace, benchmark, variant, target, load) (…)`.
 Times are in seconds, as Prometheus has it. `namespace` is the benchmark's: scrape with `honorLabels: true`.
 """
 CEILING = f"""

@@ -168,7 +168,7 @@ def run(raw: JsonObject) -> Run:
     passes, cold = status.get("passes") or [], status.get("coldStart") or {}
     target = spec.get("target") or {}
     ends = [_pass_end(one) for one in passes]
-    created, released = when.get("serverCreated"), when.get("released")
+    placed, released = when.get("scheduled"), when.get("released")
     return Run(
         version=str(head.get("resourceVersion", "")),
         study=(str(head["namespace"]), str(spec.get("benchmark", ""))),
@@ -178,7 +178,7 @@ def run(raw: JsonObject) -> Run:
         passes=len(passes),
         progress=max([_moment(head.get("creationTimestamp")) or 0.0, *(t for t in when.values() if t), *ends]),
         gpus=target.get("gpus", 1),
-        server_since=created if created and not released else None,
+        server_since=placed if placed and not released else None,
     )
 
 

@@ -79,7 +79,7 @@ def _studies(studies: Sequence[Study], runs: Sequence[Run], now: float) -> Itera
         return max([study.changed, *(run.progress for run in of_study.get(study.key, ()))])
 
     for short, about, figure in (
-        ("gpu_seconds", "GPUs × time that servers existed, those that still do included.", spent),
+        ("gpu_seconds", "GPUs × time that servers had a node, running ones included.", spent),
         ("passes", "Passes stored so far.", lambda s: float(sum(run.passes for run in of_study.get(s.key, ())))),
         ("last_progress_timestamp_seconds", "When a stage, a pass or a condition last changed, since 1970.", progress),
     ):
