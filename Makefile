@@ -33,10 +33,11 @@ lint: .venv/.synced ## ruff, mypy, import contracts, generated files
 	$(RUN) lint-imports
 	$(RUN) python tools/generate.py --check
 
-.cluster/bin/helm:
+# Brings helm too; a cluster alone leaves helm and no promtool.
+.cluster/bin/promtool:
 	python3 cluster binaries
 
-unit: .venv/.synced .cluster/bin/helm ## Unit tests
+unit: .venv/.synced .cluster/bin/promtool ## Unit tests
 	$(RUN) pytest tests/unit
 
 integration: .venv/.synced ## The operator on a real kube-apiserver
