@@ -31,10 +31,12 @@ from tests import documentation
 from tests.documentation import HELM_VALUES, ROOT, Command, Document, JsonObject, Place
 
 KUBERNETES_RESOURCES = frozenset(
-    {"crd", "namespace", "node", "nodes", "pod", "pods", "jobs", "runtimeclass", "secret"}
-) | frozenset(
-    name for kind in KINDS for name in (kind.plural, kind.kind.lower(), kind.short, f"{kind.plural}.quantbench.dev")
-)  # fmt: skip
+    (
+        *("configmap", "crd", "deployment", "deployments", "events", "job", "jobs", "lease", "leases", "namespace"),
+        *("namespaces", "node", "nodes", "pod", "pods", "pvc", "resourcequota", "runtimeclass", "secret", "secrets"),
+        *(name for kind in KINDS for name in (kind.plural, kind.kind.lower(), kind.short)),
+    )
+)
 KUBECTL = ROOT / ".cluster" / "bin" / "kubectl"
 TAKES_RESOURCES = frozenset({"get", "describe", "delete", "patch", "label"})
 OTHER_PROGRAMS = frozenset({"curl", "docker", "export", "uv"})
