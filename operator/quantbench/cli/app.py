@@ -12,6 +12,7 @@ import typer
 from quantbench import __version__
 from quantbench.cli.common import console, errors
 from quantbench.cli.plan import plan
+from quantbench.cli.report import report
 from quantbench.cli.studies import COMMANDS
 from quantbench.settings import Settings
 
@@ -98,3 +99,4 @@ def audit(
 for name, command in COMMANDS.items():
     app.command(name)(command)
 app.command("plan")(plan)
+app.command("report")(report)
