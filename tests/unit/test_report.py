@@ -296,7 +296,9 @@ def test_a_spec_that_is_applied_again_is_the_same(rich: Study) -> None:
     document = yaml.safe_load(text.split("\n", 1)[1].removesuffix(f"{END_OF_YAML}\n"))
     assert QuantBenchmarkSpec.model_validate(document["spec"]) == rich.benchmark.spec
     assert document["metadata"] == {"name": "demo", "namespace": "bench"}
-    full = objects.study(**objects.FULL)
+    # An empty directory is said by an empty object, which is no default.
+    scratch = {"volumes": [{"name": "scratch", "emptyDir": {}}, *objects.FULL["engine"]["podTemplate"]["volumes"]]}
+    full = objects.study(**objects.merged(objects.FULL, {"engine": {"podTemplate": scratch}}))
     again = build(Study(objects.benchmark(full), ()), "0").sections[-1].blocks[-1]
     document = yaml.safe_load(again.text.split("\n", 1)[1].removesuffix(f"{END_OF_YAML}\n"))
     assert QuantBenchmarkSpec.model_validate(document["spec"]) == full
