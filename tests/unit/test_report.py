@@ -289,6 +289,16 @@ def test_one_start_is_called_one_run() -> None:
     assert "one run" in page(study).text
 
 
+def test_passes_left_out_are_counted_and_explained(rich: Study) -> None:
+    report = build(rich, "0")
+    left_out = next(table for table in tables(report) if table.caption.startswith("Passes left out"))
+    assert [[entry.text for entry in row[:5]] for row in left_out.rows] == [
+        ["w4a16", "h100", "saturated", "ServerDisagrees", "1"]
+    ]
+    passes = sum(len(run.status.passes) for run in rich.runs)
+    assert f"{passes - 1} of {passes} measured passes count." in to_markdown(report)
+
+
 def test_a_spec_that_is_applied_again_is_the_same(rich: Study) -> None:
     text = next(
         token.content for token in MarkdownIt().parse(to_markdown(build(rich, "0"))) if END_OF_YAML in token.content
