@@ -1,7 +1,7 @@
 # Everything a person types. Each target says what it does: `make help`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test e2e lint unit integration generate format images clean-cache
+.PHONY: help demo demo-down test e2e lint unit integration generate format images clean-cache docs docs-site
 
 # uv brings Python packages from the lock file; where it is missing, it is installed into .venv-uv.
 UV := $(shell command -v uv || echo .venv-uv/bin/uv)
@@ -33,10 +33,11 @@ lint: .venv/.synced ## ruff, mypy, import contracts, generated files
 	$(RUN) lint-imports
 	$(RUN) python tools/generate.py --check
 
-.cluster/bin/helm:
+# Brings helm too; a cluster alone leaves helm and no promtool.
+.cluster/bin/promtool:
 	python3 cluster binaries
 
-unit: .venv/.synced .cluster/bin/helm ## Unit tests
+unit: .venv/.synced .cluster/bin/promtool ## Unit tests
 	$(RUN) pytest tests/unit
 
 integration: .venv/.synced ## The operator on a real kube-apiserver
@@ -47,6 +48,12 @@ e2e: .venv/.synced ## The installed chart on a real node with a real vLLM
 
 generate: .venv/.synced ## CRDs and reference docs from the models
 	$(RUN) python tools/generate.py
+
+docs: .venv/.synced ## The documentation at http://127.0.0.1:8000, made anew on every change
+	$(RUN) mkdocs serve
+
+docs-site: .venv/.synced ## The documentation as a site in site/; a broken link ends it
+	$(RUN) mkdocs build --strict
 
 format: .venv/.synced ## Format the code
 	$(RUN) ruff format .

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from cluster import binaries, cache, embedded, host, images, kind, record
+from cluster import binaries, cache, embedded, host, images, kind, prometheus, record
 from cluster.layout import NODE_ADDRESS, REPOSITORY, ClusterError, Layout, cache_folder
 from cluster.progress import Progress
 
@@ -99,7 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     load.add_argument("archive", type=Path)
     load.set_defaults(command=_load_image)
 
-    programs = verbs.add_parser("binaries", parents=[common], help="kubectl, helm and the components, in DIR/bin")
+    programs = verbs.add_parser(
+        "binaries", parents=[common], help="kubectl, helm, the components, Prometheus and promtool, in DIR/bin"
+    )
     programs.set_defaults(command=_binaries)
 
     clean = verbs.add_parser("clean-cache", parents=[common], help="remove cached downloads and builds")
@@ -178,6 +180,9 @@ def _binaries(options: argparse.Namespace, progress: Progress) -> int:
     layout = _layout(options)
     with _exclusive(layout, progress):
         binaries.link(layout, binaries.kube(progress))
+        own = prometheus.programs(progress)
+        for program in (own.prometheus, own.promtool):
+            binaries.link_to(layout.bin / program.name, program)
     return 0
 
 

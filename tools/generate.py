@@ -1,4 +1,4 @@
-"""Write the files that follow from the code: CRDs from the models, the reference from models and tables.
+"""Write the files that follow from the code: CRDs from the models, the reference from models and tables, dashboards.
 
 With ``--check`` nothing is written: exit status 1 and the names of the files that are out of date.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from dashboards import fleet, health, study
 from quantbench.api.schema import QUANT_BENCHMARK, QUANT_BENCHMARK_RUN
 from reference import api, capabilities, cli, crds, methods, metrics
 
@@ -30,6 +31,9 @@ TARGETS = [
     # Copies, because a packaged chart cannot reach out of its folder.
     Target("charts/quantbench/files/crds/quantbenchmarks.yaml", partial(crds.text, QUANT_BENCHMARK)),
     Target("charts/quantbench/files/crds/quantbenchmarkruns.yaml", partial(crds.text, QUANT_BENCHMARK_RUN)),
+    Target("charts/quantbench/files/dashboards/study.json", study.dashboard),
+    Target("charts/quantbench/files/dashboards/fleet.json", fleet.dashboard),
+    Target("charts/quantbench/files/dashboards/operator.json", health.dashboard),
     Target("docs/reference/api.md", api.text),
     Target("docs/reference/cli.md", cli.text),
     Target("docs/reference/methods.md", methods.text),

@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable
 
 from quantbench.api.base import JsonObject
 from quantbench.kube import ApiError, Kube
-from quantbench.metrics import Health
+from quantbench.metrics import Health, State
+from quantbench.metrics.state import Place
 from quantbench.reconcile import Key, Reconciler
 from quantbench.resources import labels
 from quantbench.settings import Settings
@@ -35,7 +36,7 @@ class Controller:
         self.kube, self.settings, self.health = kube, settings, health
         self.reconciler = Reconciler(kube, settings.runner)
         self.queue: WorkQueue[Key] = WorkQueue(self._work, settings.workers)
-        self.objects: dict[Key, JsonObject] = {}
+        self.state = State()
         self.leading = False
         self.last_resync = time.monotonic()
 
@@ -64,15 +65,15 @@ class Controller:
         head = raw["metadata"]
         key = Key(kind, head["namespace"], head["name"])
         if event == "DELETED":
-            self.objects.pop(key, None)
+            self.state.drop(kind, key.namespace, key.name)
         else:
-            self.objects[key] = raw
+            self.state.put(kind, raw)
         self._enqueue(key)
         self._enqueue_owner(head)
 
-    def exported(self) -> list[JsonObject]:
-        """The objects whose state belongs into metrics: none in a standby, or every series would be doubled."""
-        return list(self.objects.values()) if self.leading else []
+    def exported(self) -> State:
+        """What belongs into metrics: nothing in a standby, or every series would be doubled."""
+        return self.state if self.leading else State()
 
     def healthy(self) -> str | None:
         """What is wrong, or None. A standby is well while it lives."""
@@ -98,17 +99,15 @@ class Controller:
         Raises:
             ApiError: the API server did not answer.
         """
-        found: dict[Key, JsonObject] = {}
+        found: set[Place] = set()
         for namespace in self.namespaces:
             for kind in OWN_KINDS:
                 for raw in await self.kube.list(kind, namespace):
-                    # Items of a list do not say what they are.
-                    raw.setdefault("kind", kind)
-                    found[Key(kind, raw["metadata"]["namespace"], raw["metadata"]["name"])] = raw
-        self.objects = found
+                    found.add(self.state.put(kind, raw))
+        self.state.keep(found)
         self.last_resync = time.monotonic()
-        for key in found:
-            self._enqueue(key)
+        for place in found:
+            self._enqueue(Key(*place))
 
     def _enqueue(self, key: Key) -> None:
         if self.leading:

@@ -19,7 +19,7 @@ from quantbench.api.schema import QUANT_BENCHMARK, QUANT_BENCHMARK_RUN
 from quantbench.controller import Controller
 from quantbench.kube import Kube
 from quantbench.lease import give_up, lead_while_elected
-from quantbench.metrics import Health, StateCollector
+from quantbench.metrics import Health
 from quantbench.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,6 @@ async def run_operator(settings: Settings) -> None:
     own_health = Health(collectors)
     kube = await Kube.connect(own_health.api_call)
     controller = Controller(kube, settings, own_health)
-    collectors.register(StateCollector(controller.exported, controller.gauges))
     stop = asyncio.Event()
     web = await health.serve(health.application(controller, collectors), settings.port) if settings.port else None
     elected = asyncio.create_task(_lead(settings, kube, controller, stop))

@@ -75,7 +75,7 @@ async def test_many_finished_studies_start_quickly(lab: Lab, space: Space) -> No
     async with lab.operator(space, journal) as second:
         await second.controller.resync()
         await second.idle()
-        assert len(second.controller.objects) == 12
+        assert len(second.controller.state) == 12
     assert journal.writes == []
 
 

