@@ -154,10 +154,17 @@ class Demo:
     def quantbench(self, *command: str) -> None:
         self.run(sys.executable, "-m", "quantbench", *command, "--namespace", NAMESPACE)
 
-    def farewell(self, name: str) -> None:
+    def report(self, name: str) -> Path:
+        """The study as one HTML file; returns its path."""
+        path = STATE / "report.html"
+        self.quantbench("report", name, "--output", str(path))
+        return path
+
+    def farewell(self, name: str, report: Path) -> None:
         """Where to look further."""
         kubeconfig = (STATE / "kubeconfig").relative_to(REPOSITORY)
         print(f"""
+The report:     {report.relative_to(REPOSITORY)} (open it in a browser; it needs no network)
 Look further:
   export KUBECONFIG=$PWD/{kubeconfig} PATH=$PWD/{kubeconfig.parent}/bin:$PATH
   kubectl --namespace {NAMESPACE} get qb,qbr                 the study and its runs
@@ -194,6 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name = demo.start(fresh=options.fresh)
         demo.quantbench("watch", name)
         demo.quantbench("stages", name)
+        report = demo.report(name)
     except ClusterError as error:
         print(f"demo: {error}", file=sys.stderr)
         return error.status
@@ -201,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\nstopped; the cluster runs on: `make demo` goes on, `make demo-down` ends it", file=sys.stderr)
         return 130
     print(f"[{time.monotonic() - began:4.0f} s] done")
-    demo.farewell(name)
+    demo.farewell(name, report)
     return 0
 
 

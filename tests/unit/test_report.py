@@ -213,7 +213,7 @@ def test_ids_are_unique_and_references_lead_somewhere(rich_page: Page) -> None:
 def test_tables_and_charts_can_be_read_without_seeing_them(rich: Study, rich_page: Page) -> None:
     assert len(rich_page.all("caption")) == len(rich_page.all("table")) == len(tables(build(rich, "0")))
     assert all(th.get("scope") in ("col", "row") for th in rich_page.all("th"))
-    pictures = list(rich_page.all("svg"))
+    pictures = rich_page.all("svg")
     assert len(pictures) == len(charts(build(rich, "0"))) == 9
     assert all(svg.get("role") == "img" and svg.get("aria-labelledby") for svg in pictures)
     assert all(chart.description.startswith(chart.title) for chart in charts(build(rich, "0")))
@@ -289,6 +289,16 @@ def test_one_start_is_called_one_run() -> None:
     assert "one run" in page(study).text
 
 
+def test_passes_left_out_are_counted_and_explained(rich: Study) -> None:
+    report = build(rich, "0")
+    left_out = next(table for table in tables(report) if table.caption.startswith("Passes left out"))
+    assert [[entry.text for entry in row[:5]] for row in left_out.rows] == [
+        ["w4a16", "h100", "saturated", "ServerDisagrees", "1"]
+    ]
+    passes = sum(len(run.status.passes) for run in rich.runs)
+    assert f"{passes - 1} of {passes} measured passes count." in to_markdown(report)
+
+
 def test_a_spec_that_is_applied_again_is_the_same(rich: Study) -> None:
     text = next(
         token.content for token in MarkdownIt().parse(to_markdown(build(rich, "0"))) if END_OF_YAML in token.content
@@ -296,7 +306,9 @@ def test_a_spec_that_is_applied_again_is_the_same(rich: Study) -> None:
     document = yaml.safe_load(text.split("\n", 1)[1].removesuffix(f"{END_OF_YAML}\n"))
     assert QuantBenchmarkSpec.model_validate(document["spec"]) == rich.benchmark.spec
     assert document["metadata"] == {"name": "demo", "namespace": "bench"}
-    full = objects.study(**objects.FULL)
+    # An empty directory is said by an empty object, which is no default.
+    scratch = {"volumes": [{"name": "scratch", "emptyDir": {}}, *objects.FULL["engine"]["podTemplate"]["volumes"]]}
+    full = objects.study(**objects.merged(objects.FULL, {"engine": {"podTemplate": scratch}}))
     again = build(Study(objects.benchmark(full), ()), "0").sections[-1].blocks[-1]
     document = yaml.safe_load(again.text.split("\n", 1)[1].removesuffix(f"{END_OF_YAML}\n"))
     assert QuantBenchmarkSpec.model_validate(document["spec"]) == full

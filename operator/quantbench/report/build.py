@@ -62,7 +62,9 @@ def _facts(study: Study) -> list[tuple[str, str]]:
     benchmark = study.benchmark
     spec, status = benchmark.spec, benchmark.status
     versions = ", ".join(study.engine_versions()) if study.runs else ""
-    sampling = f"{spec.sampling.starts} to {spec.sampling.most_starts} starts, {spec.sampling.repeats} repeats" + (
+    least, most = spec.sampling.starts, spec.sampling.most_starts
+    starts = str(least) if least == most else f"{least} to {most}"
+    sampling = f"{starts} starts, {spec.sampling.repeats} repeats" + (
         ", with control" if spec.sampling.control else ", no control"
     )
     return [

@@ -41,6 +41,7 @@ HATCHES = ("", "//", "..", "xx", "\\\\")
 TONES = {Tone.BETTER: ("#0b0b01", "^"), Tone.WORSE: ("#0b0b02", "v"), Tone.EQUAL: ("#0b0b03", "o"),
          Tone.OPEN: ("#0b0b04", "D")}  # fmt: skip
 OTHER = ("#020202", "o")
+FAINT = 0.35
 WIDTH = 6.0
 """Of a chart [inch]; the page scales it."""
 TALLEST = 40.0
@@ -165,7 +166,7 @@ def _lines(shown: Lines) -> tuple[Figure, Said]:
     if shown.front:
         front = [shown.lines[line].points[point] for line, point in shown.front]
         xs, ys = [point.x for point in front], [point.y for point in front]
-        axes.plot(xs, ys, color=GRID, linewidth=9, solid_capstyle="round", zorder=1)
+        axes.plot(xs, ys, color=SOFT, alpha=FAINT, linewidth=9, solid_capstyle="round", zorder=1)
     for number, line in enumerate(shown.lines):
         colour, marker = _look(number)
         axes.plot([p.x for p in line.points], [p.y for p in line.points], color=colour, linewidth=1.7, zorder=2)
@@ -211,7 +212,7 @@ def _keys(shown: Lines) -> Iterator[Line2D]:
     if any(point.hollow for line in shown.lines for point in line.points):
         yield Line2D([], [], color=INK, marker="o", markerfacecolor=CARD, linewidth=0, label="hollow: at limit")
     if shown.front:
-        yield Line2D([], [], color=GRID, linewidth=9, label="best trade-offs")
+        yield Line2D([], [], color=SOFT, alpha=FAINT, linewidth=9, label="best trade-offs")
 
 
 def _shape(keys: Sequence[Artist]) -> tuple[int, int]:
