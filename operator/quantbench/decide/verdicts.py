@@ -98,7 +98,7 @@ def _init_failed(ended: Termination) -> Outcome:
             name=Verdict.OUT_OF_MEMORY,
             reason="InitContainerMemory",
             message="an init container exceeded its memory limit",
-            hint="the operator adds none to servers: see what injects it (kubectl describe pod)",
+            hint="see which one it is (kubectl describe pod): the operator's own only copies some files",
         )
     said = ended.message or f"an init container ended with exit code {ended.exit_code} ({ended.reason})"
     return failed("InitContainerFailed", said, hint=reference_hint(ended.message))
