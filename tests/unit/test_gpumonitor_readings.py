@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from benchmarks.gpumonitor.readings import FIELD_SETS, GPU, NO_THROTTLING, REASO
 from quantbench.api.run import GPU as APIGPU
 from quantbench.api.run import GPUSamples
 
+DATA = Path(__file__).parents[1] / "data/gpumonitor"
 FIELDS = tuple(FIELD_SETS[0])
 AT = time.mktime((2026, 11, 25, 11, 12, 13, 0, 0, -1)) + 0.456
 H100 = "2026/11/25 11:12:13.456, NVIDIA H100 80GB HBM3, GPU-aa, 550.90.07, 1980, 698.12, 61, 0x0000000000000004, 9.0"
@@ -129,3 +131,31 @@ def test_a_ring_keeps_the_last_readings_and_every_gpu() -> None:
         found = ring.summary(since, until)
         assert found is not None
         assert found["samples"] == samples
+
+
+def test_a_real_gpu_at_its_power_cap() -> None:
+    """82 lines that nvidia-smi printed around 25 s of work on an H100 (tests/data/gpumonitor)."""
+    ring, times = Ring(), []
+    for line in (DATA / "h100-driver-580.csv").read_text().splitlines():
+        read = parse_line(line, FIELDS, 0.0)
+        assert read is not None
+        ring.add(*read)
+        times.append((read[1].at, read[1].power or 0.0))
+    assert ring.gpus() == [
+        {
+            "name": "NVIDIA H100 80GB HBM3",
+            "uuid": "GPU-00000000-0000-0000-0000-000000000000",
+            "driver": "580.159.04",
+            "computeCapability": "9.0",
+        }
+    ]
+    working = [at for at, power in times if power > 600]
+    summary = ring.summary(working[2], working[-2])
+    assert summary is not None
+    assert summary["throttleReasons"] == ["SwPowerCap"]
+    assert summary["throttledShare"] > 0.9
+    assert 650 < summary["meanPowerWatts"] < summary["maxPowerWatts"] < 710
+    assert 1100 < summary["minSMClockMegahertz"] < summary["meanSMClockMegahertz"] < 1500
+    idle = ring.summary(0.0, working[0] - 5)
+    assert idle is not None
+    assert (idle["throttledShare"], idle["throttleReasons"]) == (0.0, [])
