@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from cluster.demo import NAMESPACE, STATE, Demo
 
@@ -157,13 +158,15 @@ def test_nothing_is_left_running(demo: Demo, finished: dict[str, Any]) -> None:
 
 @pytest.mark.timeout(2700)
 def test_results_are_in_prometheus_format(demo: Demo, finished: dict[str, Any]) -> None:
-    labels = 'benchmark="e2e",load="c4",namespace="quantbench",target="cpu",variant="bf16"'
+    labels = {"benchmark": "e2e", "load": "c4", "namespace": NAMESPACE, "target": "cpu", "variant": "bf16"}
 
     def exported() -> bool:
         pod = demo.kubectl(
             "get", "pods", "-l", "app.kubernetes.io/component=operator", "-o", "jsonpath={.items[0].metadata.name}"
         )
         path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod}:8080/proxy/metrics"
-        return f"quantbench_result_total_tokens_per_second{{{labels}}}" in demo.kubectl("get", f"--raw={path}")
+        families = text_string_to_metric_families(demo.kubectl("get", f"--raw={path}"))
+        samples = [sample for family in families for sample in family.samples]
+        return any(s.name == "quantbench_result_total_tokens_per_second" and s.labels == labels for s in samples)
 
     wait_for(exported)
