@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -162,6 +162,7 @@ def pass_record(load: Load, repeat: int, percentiles: tuple[float, ...], passed:
         record[f"{name}Milliseconds"] = _latency(result if name in measured else {}, name, percentiles)
     record["inputTokensByUsage"] = passed.prompts_by_usage
     record["expectedOutputTokens"] = None if expected is None else sum(expected)
+    record["meanInverseTokensAfterFirst"] = _mean_inverse(expected or [])
     record["server"] = passed.server
     record["client"] = {
         "cpuSeconds": window.cpu_finished - window.cpu_started,
@@ -171,6 +172,12 @@ def pass_record(load: Load, repeat: int, percentiles: tuple[float, ...], passed:
     record["gpu"] = passed.gpu
     record["error"] = None if passed.error is None else shorten(passed.error, MAX_ERROR_CHARACTERS)
     return record
+
+
+def _mean_inverse(lengths: Sequence[int]) -> float | None:
+    """By how much TPOT changes, in the mean over the requests, if the time of each first token changes by one."""
+    inverses = [1 / (length - 1) for length in lengths if length > 1]
+    return sum(inverses) / len(inverses) if inverses else None
 
 
 def _latency(result: Mapping[str, Any], name: str, percentiles: tuple[float, ...]) -> dict[str, Any]:

@@ -188,6 +188,7 @@ def _decode_fault(document: JsonObject, client: Client, workload: Workload) -> F
     tpot, served_tpot = _mean(document, "tpot"), _served_mean(document, "tpotSeconds")
     if tpot is not None and served_tpot is not None and _outputs_of_several_tokens(workload):
         name, mine, theirs, slack = "TPOT", tpot, served_tpot, LATENCY_GRAIN
+        late = _first_token_late(document) if mine < theirs else 0.0
         tokens = document["totalOutputTokens"] / document["completed"] - 1
     else:
         latency, served = _mean(document, "e2el"), _served_mean(document, "e2eSeconds")
@@ -196,15 +197,25 @@ def _decode_fault(document: JsonObject, client: Client, workload: Workload) -> F
             return None
         # Less what already was there at the first token: `_ttft_fault` judges that.
         mine, theirs = (latency or 0.0) - (ttft or 0.0), (served or 0.0) - (served_ttft or 0.0)
-        name, slack, tokens = "decode time", TTFT_GRAIN[0], 1.0
+        name, slack, late, tokens = "decode time", TTFT_GRAIN[0], 0.0, 1.0
     difference = abs(mine - theirs)
-    if difference <= max(TOLERATED_LATENCY_DRIFT * theirs, slack):
+    if difference <= max(TOLERATED_LATENCY_DRIFT * theirs, slack) + late:
         return None
     message = f"mean {name}: {mine:.4g} ms at the client, {theirs:.4g} ms at the server"
     # A loop that stands still once changes the time between first and last token by no more than that.
     if (client.cpu_share or 0.0) > BUSY_CPU_SHARE or (client.max_lag or 0.0) >= difference * tokens:
         return Fault("ClientLate", f"{message}; the load generator was busy")
     return Fault("LatenciesDisagree", message)
+
+
+def _first_token_late(document: JsonObject) -> float:
+    """What first tokens that reached the client late took off its mean TPOT [ms]: short answers feel it most.
+
+    The gap of the mean TTFTs also holds the way of the requests, so this is the most that it can be.
+    """
+    mine, theirs = _mean(document, "ttft"), _served_mean(document, "ttftSeconds")
+    share = number(document.get("meanInverseTokensAfterFirst"))
+    return max(0.0, mine - theirs) * share if mine is not None and theirs is not None and share is not None else 0.0
 
 
 def _outputs_of_several_tokens(workload: Workload) -> bool:

@@ -425,7 +425,7 @@ ENDED = {
     "not admitted": (failed_pod("TopologyAffinityError", "Resources cannot be allocated with Topology locality"),
         "Failed", "TopologyAffinityError", "kubectl describe pod"),
     "init container, memory": (pod(changes={"status": {"phase": "Failed", "initContainerStatuses": [
-        {"state": terminated(137, "OOMKilled")}]}}), "OutOfMemory", "InitContainerMemory", "injects"),
+        {"state": terminated(137, "OOMKilled")}]}}), "OutOfMemory", "InitContainerMemory", "copies some files"),
     "init container": (pod(changes={"status": {"phase": "Failed", "initContainerStatuses": [
         {"state": terminated(3)}]}}), "Failed", "InitContainerFailed", "kubectl describe pod"),
 }  # fmt: skip

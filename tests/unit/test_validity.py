@@ -166,6 +166,18 @@ def test_tpot_of_client_and_server(tpot: float, client: JsonObject, wanted: str 
     assert reason(line(tpotMilliseconds={"mean": tpot}, client=client)) == wanted
 
 
+def test_first_tokens_that_come_late_shorten_the_clients_tpot() -> None:
+    """Ten milliseconds late, with a mean of 0.05 over the requests' 1 / (tokens - 1), are half a millisecond of TPOT."""
+    late = {"ttftMilliseconds": {"mean": 60.0}, "meanInverseTokensAfterFirst": 0.05}
+    for mine, wanted in ((7.4, None), (7.3, "LatenciesDisagree"), (8.3, "LatenciesDisagree")):
+        measured = line(tpotMilliseconds={"mean": mine}, server={"ttftSeconds": served(50.0)}, **late)
+        assert reason(measured) == wanted, mine
+    unknown = line(
+        tpotMilliseconds={"mean": 7.4}, server={"ttftSeconds": served(50.0)}, ttftMilliseconds={"mean": 60.0}
+    )
+    assert reason(unknown) == "LatenciesDisagree"
+
+
 def test_the_grain_of_a_short_tpot() -> None:
     calm = {"meanEventLoopLagSeconds": 0.0, "maxEventLoopLagSeconds": 0.0}
     for mine, wanted in ((1.04, None), (1.06, "LatenciesDisagree")):
