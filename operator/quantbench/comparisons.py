@@ -50,6 +50,7 @@ class Comparisons:
         hopeless: cells for which another start would be pointless.
         same_as: cells that ran the configuration of another variant, and which; they are not compared.
         void: cells whose starts do not count, e.g. because they ran different configurations.
+        ended: names of further runs that have ended, but cannot be read.
 
     Attributes:
         further: runs that follow beyond ``plan.runs``, as far as that is certain by now.
@@ -65,6 +66,7 @@ class Comparisons:
         hopeless: Collection[CellKey] = (),
         same_as: Mapping[CellKey, str] | None = None,
         void: Collection[CellKey] = (),
+        ended: Collection[str] = (),
     ) -> None:
         self.spec, self.plan, self.same_as = spec, plan, same_as or {}
         self.names = tuple(variant.name for variant in measured_variants(spec))
@@ -82,7 +84,8 @@ class Comparisons:
             for target in spec.targets
         }
         self._hopeless = hopeless
-        self._ended = {run.name for run in runs if run.status.verdict}
+        self._ended = {run.name for run in runs if run.status.verdict} | set(ended)
+        self._there = {run.name for run in runs} | set(ended)
         self.rule = self._rule()
         self._courses: dict[str, Course] = {}
         self._over: set[str] = set()
@@ -124,8 +127,13 @@ class Comparisons:
                 helped = judged & ~np.isnan(seen - seen[:, [self.baseline]]).all(axis=(0, 2))
             else:
                 course, helped = look(course, seen, block, self.rule, baseline=self.baseline, judged=judged)
-            chosen = self._next(helped, target) if block < self.rule.most else set()
-            current = [run for run in planned.get(block + 1, ()) if run.variant in chosen]
+            chosen, more = self._next(helped, target) if block < self.rule.most else (set(), False)
+            # What was started counts whatever came of others later, or what has been decided would be taken back.
+            current = [
+                run
+                for run in planned.get(block + 1, ())
+                if run.variant in chosen and (run.name in self._there or (more and run.cell not in self._hopeless))
+            ]
             if not current:
                 self._over.add(target)
                 break
@@ -147,15 +155,19 @@ class Comparisons:
         return log
 
     def _all_ended(self, runs: Iterable[PlannedRun]) -> bool:
-        return all(run.name in self._ended or run.cell in self._hopeless for run in runs)
+        """Whether nothing of these is left to wait for; of hopeless cells, what was never started is none of it."""
+        return all(
+            run.name in self._ended or (run.cell in self._hopeless and run.name not in self._there) for run in runs
+        )
 
-    def _next(self, helped: Bools, target: str) -> set[str]:
-        """The variants of the next block: none, or those that it helps with what they are compared with."""
+    def _next(self, helped: Bools, target: str) -> tuple[set[str], bool]:
+        """The variants of the next block, with what they are compared with; and whether to start it."""
         hopeless = {variant for variant, where in self._hopeless if where == target}
-        chosen = {name for name, help in zip(self.names, helped.tolist(), strict=True) if help} - hopeless
-        if not chosen or self.spec.baseline in hopeless:
-            return set()
-        return chosen | ({self.spec.baseline, CONTROL} & set(self.names)) - hopeless
+        chosen = {name for name, help in zip(self.names, helped.tolist(), strict=True) if help}
+        if not chosen:
+            return set(), False
+        more = bool(chosen - hopeless) and self.spec.baseline not in hopeless
+        return chosen | ({self.spec.baseline, CONTROL} & set(self.names)), more
 
     # --- what is said ----------------------------------------------------------------------------------------
 

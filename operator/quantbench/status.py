@@ -46,7 +46,8 @@ def gpu_hours(runs: Iterable[Run], now: str) -> Costs:
     for run in runs:
         gpus, status = run.spec.target.gpus, run.status
         ended += gpus * status.server_seconds
-        current = times.seconds_between(status.times.scheduled, status.times.released or now) or 0.0
+        # The scheduler's clock is another one: a server that fails at once must not cost less than nothing.
+        current = max(0.0, times.seconds_between(status.times.scheduled, status.times.released or now) or 0.0)
         if status.times.released:
             ended += gpus * current
         else:
@@ -119,6 +120,11 @@ def _verdict(runs: Sequence[Run]) -> tuple[Verdict | None, str | None]:
     last = others[-1]
     if measured:
         return Verdict.MEASURED, f"{len(others)} of {len(ended)} starts ended otherwise: {last.name}: {last.message}"
+    unstable = [outcome for outcome in ended if outcome.name is Verdict.UNSTABLE]
+    if unstable and last.name is not Verdict.UNSTABLE:
+        # Its valid passes count, so that it has figures.
+        rest = len(ended) - len(unstable)
+        return Verdict.UNSTABLE, f"{rest} of {len(ended)} starts ended otherwise: {last.name}: {last.message}"
     return last.name, last.message
 
 

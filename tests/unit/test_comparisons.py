@@ -16,7 +16,8 @@ from benchmarks.simulation.simulate import Scenario, passes, play
 from core_support.objects import at, benchmark, ended, later, merged, pass_json, plan_of, several, stored
 from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import CONTROL, QuantBenchmarkSpec
-from quantbench.api.names import Difference
+from quantbench.api.names import Difference, Verdict
+from quantbench.api.run import Outcome
 from quantbench.api.status import LoadResult, QuantBenchmarkStatus
 from quantbench.comparisons import Comparisons
 from quantbench.decide.actions import Apply
@@ -293,3 +294,27 @@ def test_true_differences_are_found(ratio: float, noise: float) -> None:
     scenario = Scenario(variants=1, ratio=ratio, different=1, start=noise)
     outcome = play(scenario, passes(scenario, 800, np.random.default_rng(7)))
     assert outcome.power >= 0.80
+
+
+def test_what_is_decided_outlives_a_later_failure_of_the_baseline() -> None:
+    """A start that fails late ends the study; it takes nothing back of what was measured and judged before."""
+    spec = several("a", "b", "c", sampling={"starts": 2, "maxStarts": 6})
+    done = Played(spec, noisy({"b": 1.3}, noise=0.02))
+    assert done.row("b").difference is Difference.FASTER
+    last = max((run for run in done.runs if run.spec.variant.name == "a"), key=lambda run: run.spec.block)
+    assert last.spec.block > 3
+    verdict = Outcome(name=Verdict.OUT_OF_MEMORY, reason="UnderLoad", message="it failed")
+    failed = replace(last, status=last.status.model_copy(update={"verdict": verdict, "passes": ()}))
+    runs = [failed if run is last else run for run in done.runs]
+    status = decide_benchmark(benchmark(spec), plan_of(spec), runs, later(9999)).status
+    cells = QuantBenchmarkStatus.model_validate(stored(status or {})).cells
+    assert next(cell for cell in cells if cell.variant == "b").loads[0].difference is Difference.FASTER
+
+
+def test_a_run_that_ended_but_cannot_be_read_stops_nothing() -> None:
+    spec = several("a", "b", sampling={"starts": 2, "maxStarts": 3})
+    runs = Played(spec, noisy({}, noise=0.05)).runs
+    plan, hidden = plan_of(spec), next(run for run in runs if run.spec.block == 2)
+    rest = [run for run in runs if run.spec.block < 3 and run is not hidden]
+    assert not Comparisons(spec, plan, rest).further
+    assert Comparisons(spec, plan, rest, ended=[hidden.name]).further

@@ -202,7 +202,13 @@ BUSY = "no node for pod p within 900 s: 0/3 nodes are available: 1 Insufficient 
 
 @pytest.mark.parametrize(
     ("reason", "message"),
-    [("NoNode", BUSY), ("PodForbidden", "exceeded quota"), ("NoNodeForLoad", "0/3 nodes"), ("LoadPodMissing", "quota")],
+    [
+        ("NoNode", BUSY),
+        ("NoNode", "no node within 900 s: SchedulingGated: waiting"),
+        ("PodForbidden", "exceeded quota"),
+        ("NoNodeForLoad", "0/3 nodes"),
+        ("LoadPodMissing", "quota"),
+    ],
 )
 def test_a_target_whose_gpus_are_in_use_stays_open(reason: str, message: str) -> None:
     spec = several("a", "b", sampling={"starts": 2})
@@ -451,6 +457,16 @@ def test_a_measured_cell_tells_of_other_ends() -> None:
     evicted = a_run(spec, second.name, ended("Evicted", message="node gone"))
     (cell,) = next_status(decide(spec, [first, evicted])).cells
     assert (cell.verdict, cell.message) == (Verdict.MEASURED, "1 of 2 starts ended otherwise: Evicted: node gone")
+
+
+def test_a_cell_with_valid_passes_is_unstable_whatever_its_last_start_ended_in() -> None:
+    spec = several("a", sampling={"starts": 2})
+    first, second = plan_of(spec).runs
+    shaky = a_run(spec, first.name, ended("Unstable", passes=[pass_json()], message="1 of 2 passes is invalid"))
+    bound = a_run(spec, second.name, ended("ClientBound", message="the client was busy"))
+    (cell,) = next_status(decide(spec, [shaky, bound])).cells
+    assert (cell.verdict, cell.loads[0].starts) == (Verdict.UNSTABLE, 1)
+    assert cell.message == "1 of 2 starts ended otherwise: ClientBound: the client was busy"
 
 
 def test_conditions_keep_their_transition_time() -> None:

@@ -475,6 +475,17 @@ def test_a_pod_that_breaks_a_rule() -> None:
     assert verdict(decide(rejection="spec.x: invalid", final=True)) == ("Failed", "PodRejected")
 
 
+def test_a_refused_load_job_does_not_make_two_messages_take_turns() -> None:
+    """Each write of the status is a reason to look again: alternating ones would follow each other without a pause."""
+    server = pod(state=running(), ready=40)
+    refused = decide(server, now=50, rejection="exceeded quota: pods")
+    assert stage(refused)[2] == "exceeded quota: pods"
+    assert refused.status is not None
+    again = decide(server, now=51, status=refused.status)
+    assert [type(action).__name__ for action in again.actions] == ["Apply"]
+    assert stage(again)[2] == "exceeded quota: pods"
+
+
 def test_a_quota_may_become_free() -> None:
     first = decide(rejection="exceeded quota", status={"times": {"requested": at(0)}})
     assert stage(first) == ("False", "Scheduling", "exceeded quota")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -36,6 +37,10 @@ def test_gpu_hours() -> None:
     costs = gpu_hours([running, pending], at(1800))
     assert (costs.ended, costs.running) == (0.0, pytest.approx(1.0))
     assert gpu_hours([run(two)], at(5)).total == 0.0
+    early = run(two, status=ended(seconds=3600))
+    when = early.status.times.model_copy(update={"released": at(-5)})
+    skewed = replace(early, status=early.status.model_copy(update={"times": when}))
+    assert gpu_hours([skewed], at(9)).total == 0.0, "another clock"
     cpu = run(study(targets=[{"name": "t", "gpus": 0}]), status=ended(seconds=3600))
     assert gpu_hours([cpu], at(5)).total == 0.0
 

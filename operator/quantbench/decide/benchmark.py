@@ -96,8 +96,11 @@ def repeatable(outcome: Outcome) -> bool:
 
 
 def without_nodes(outcome: Outcome) -> bool:
-    """Whether a target has no node; of nodes whose GPUs are in use the scheduler says "Insufficient"."""
-    return outcome.reason == "NoNode" and "Insufficient" not in outcome.message
+    """Whether a target has no node. The scheduler says "Insufficient" of nodes whose GPUs are in use, and has looked at
+    none while a gate holds the pod, or while it says nothing.
+    """
+    others = ("Insufficient", "SchedulingGated", "no reason given")
+    return outcome.reason == "NoNode" and not any(word in outcome.message for word in others)
 
 
 class _Study:
@@ -112,7 +115,10 @@ class _Study:
         no_figures, same_as = void(self.spec, runs), duplicates(self.spec, runs)
         # Another start would end like the last one, or measure again what another variant measures.
         hopeless = hopeless_cells(runs) | no_figures | same_as.keys()
-        self.comparisons = Comparisons(self.spec, plan, runs, hopeless=hopeless, same_as=same_as, void=no_figures)
+        gone = [run.name for run in unreadable if not run.held]
+        self.comparisons = Comparisons(
+            self.spec, plan, runs, hopeless=hopeless, same_as=same_as, void=no_figures, ended=gone
+        )
         certain = {run.name for run in (*plan.runs, *self.comparisons.further) if run.cell not in hopeless} | existing
         self.planned = tuple(run for run in (*plan.runs, *plan.further) if run.name in certain)
         self.pending = [run for run in self.planned if run.name not in existing]

@@ -37,6 +37,7 @@ CLOCK_SKEW = timedelta(seconds=60)
 """How far a load generator's clock may be ahead; later times are not believed, or they would put deadlines off."""
 MAX_KEPT_PASSES = 400
 NO_LOG = LoadLog()
+CREATING, WAITING = "creating the server pod", "waiting for a node"
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ class _Step:
         said = next(
             (c.message for c in self.status.conditions if when.requested and c.reason == Stage.SCHEDULING), None
         )
-        creating = f"creating the server pod beside {stuck}, which does not end" if stuck else "creating the server pod"
+        creating = f"{CREATING} beside {stuck}, which does not end" if stuck else CREATING
         return self.decision(Stage.SCHEDULING, said or creating, (Apply(pod),), requeue=1.0)
 
     def proceed(self, server: Pod) -> Decision:
@@ -147,13 +148,17 @@ class _Step:
                 return self.lost(f"load Job {self.status.load_job} was deleted by something else")
             job = load_job(run.name, run.uid, run.namespace, run.spec, self.status.attempt, server.address, self.runner)
             actions.append(Apply(job))
+            said = next((c.message for c in self.status.conditions if c.reason == Stage.SCHEDULING), WAITING)
+            if said not in (WAITING, CREATING):
+                # As in `start`: a refusal stays in sight, or two messages would take turns as fast as they are written.
+                return self.decision(Stage.SCHEDULING, said, tuple(actions))
         stage, message = self.stage(server)
         return self.decision(stage, message, tuple(actions))
 
     def stage(self, server: Pod) -> tuple[Stage, str]:
         """Where the run is, in a word and a sentence."""
         if server.scheduled_at is None:
-            return Stage.SCHEDULING, server.unschedulable or "waiting for a node"
+            return Stage.SCHEDULING, server.unschedulable or WAITING
         missing = deadlines.load_pod_missing(self.children, self.now)
         if not self.status.times.ready:
             waiting = server.waiting
