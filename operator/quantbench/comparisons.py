@@ -11,19 +11,14 @@ import numpy as np
 
 from quantbench.api.base import six_digits
 from quantbench.api.benchmark import CONTROL, Load, QuantBenchmarkSpec
-from quantbench.api.names import Difference, Verdict
+from quantbench.api.names import Difference
 from quantbench.api.status import LoadResult
+from quantbench.effective import MEASURED, CellKey
 from quantbench.observe import Run
 from quantbench.plan import Plan, PlannedRun, measured_variants
 from quantbench.statistics import Metric, Ratio, Samples, Start, figures
 from quantbench.statistics.contrasts import Bools, Floats
 from quantbench.statistics.looks import Course, Rule, begin, look, significant
-
-COUNTED = frozenset({Verdict.MEASURED, Verdict.UNSTABLE})
-"""Verdicts whose valid passes count. Any other verdict keeps its passes in the run, out of the figures."""
-
-CellKey = tuple[str, str]
-"""Variant and target."""
 
 
 def starts_of(runs: Iterable[Run]) -> list[Start]:
@@ -31,7 +26,7 @@ def starts_of(runs: Iterable[Run]) -> list[Start]:
     return [
         Start(run.spec.block, tuple(p for p in run.status.passes if p.attempt == run.status.attempt))
         for run in runs
-        if run.status.verdict and run.status.verdict.name in COUNTED
+        if run.status.verdict and run.status.verdict.name in MEASURED
     ]
 
 

@@ -11,7 +11,7 @@ from quantbench.observe import Run
 CellKey = tuple[str, str]
 """Variant and target."""
 MEASURED = frozenset({Verdict.MEASURED, Verdict.UNSTABLE})
-"""Verdicts of runs whose configuration speaks for their cell."""
+"""Verdicts of runs whose valid passes and configuration speak for their cell; others keep theirs out of the figures."""
 
 AS_LARGE = 0.95
 """Share of the unquantized weights from which on nothing can be quantized: eight bits leave some 55 %."""
