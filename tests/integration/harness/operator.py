@@ -212,13 +212,20 @@ class Operator:
         self.clock.ahead += timedelta(seconds=seconds)
         await self.controller.resync()
 
-    async def idle(self) -> None:
-        """Wait until nothing is due and nothing is being worked on."""
+    async def idle(self, seconds: float = 120.0) -> None:
+        """Wait until nothing is due and nothing is being worked on, or the operator has ended: a dead one works no more.
+
+        Raises AssertionError where the operator still works after ``seconds``.
+        """
         queue = self.controller.queue
-        for _ in range(3):
-            while queue.depth or queue._busy:
-                await asyncio.sleep(0.01)
-            await asyncio.sleep(0.02)
+        try:
+            async with asyncio.timeout(seconds):
+                for _ in range(3):
+                    while (queue.depth or queue._busy) and not self.ended.is_set():
+                        await asyncio.sleep(0.01)
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise AssertionError(f"still at work after {seconds:g} s: {queue.depth} due, {queue._busy}") from None
 
     async def _lead(self) -> None:
         try:
