@@ -38,10 +38,11 @@ lint: .venv/.synced ## ruff, mypy, import contracts, generated files
 	python3 cluster binaries
 
 unit: .venv/.synced .cluster/bin/promtool ## Unit tests
-	$(RUN) pytest tests/unit
+	$(RUN) pytest tests/unit --numprocesses=auto --maxprocesses=8
 
+# Each worker has an API server of its own, and keeps a module's tests together: they share what is dear to set up.
 integration: .venv/.synced ## The operator on a real kube-apiserver
-	$(RUN) pytest tests/integration
+	$(RUN) pytest tests/integration --numprocesses=auto --maxprocesses=4 --dist=loadscope
 
 e2e: .venv/.synced ## The installed chart on a real node with a real vLLM
 	$(RUN) pytest tests/e2e
