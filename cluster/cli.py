@@ -1,4 +1,4 @@
-"""The command line: ``python3 cluster <up|down|status|images|load-image|clean-cache>``."""
+"""The command line: ``python3 cluster <up|down|status|images|load-image|bundle|clean-cache>``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from cluster import binaries, cache, embedded, host, images, kind, prometheus, record
+from cluster import binaries, bundle, cache, carried, embedded, host, images, kind, prometheus, record
 from cluster.layout import NODE_ADDRESS, REPOSITORY, ClusterError, Layout, cache_folder
 from cluster.progress import Progress
 
@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     progress = Progress(quiet=options.quiet)
     signal.signal(signal.SIGTERM, _interrupt)
+    carried.use_programs()
     command: Callable[[argparse.Namespace, Progress], int] = options.command
     try:
         return command(options, progress)
@@ -104,6 +105,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     programs.set_defaults(command=_binaries)
 
+    pack = verbs.add_parser(
+        "bundle", parents=[common], help="pack all that a machine without a network needs, in parts"
+    )
+    pack.add_argument("--output", type=Path, default=bundle.DEFAULT_OUTPUT, metavar="DIR", help="dist/bundle")
+    pack.add_argument("--part-size", default=bundle.DEFAULT_PART, metavar="SIZE", help="of a part at most (60MB)")
+    pack.add_argument("--with", choices=[images.ENGINE.short], dest="engine", help="also vLLM for CPUs")
+    pack.add_argument(
+        "--image", type=Path, action="append", default=[], metavar="FILE", help="an image archive, imported by `up`"
+    )
+    pack.add_argument(
+        "--add", action="append", default=[], metavar="NAME=PATH", help="a file or folder, unpacked into files/NAME"
+    )
+    pack.add_argument("--wheels", action="append", default=[], metavar="DIR", help="the same as --add wheels=DIR")
+    pack.set_defaults(command=_bundle)
+
     clean = verbs.add_parser("clean-cache", parents=[common], help="remove cached downloads and builds")
     clean.set_defaults(command=_clean_cache)
     return parser
@@ -141,7 +157,8 @@ def _status(options: argparse.Namespace, progress: Progress) -> int:
     found = kind.health(layout) if own and own.provider == "kind" else embedded.health(layout)
     for line in found:
         pid = f"pid {line.pid}" if line.pid else ""
-        print(f"{'✗' if line.complaint else '✓'} {line.name:<25} {pid:<12} {line.complaint or 'healthy'}".rstrip())
+        said = line.complaint or line.note or "healthy"
+        print(f"{'✗' if line.complaint else '✓'} {line.name:<25} {pid:<12} {said}".rstrip())
     if own and own.provider == "embedded":
         print(f"\nnode address {own.address}, API server https://{own.address}:{own.ports.apiserver}")
     if own:
@@ -186,6 +203,14 @@ def _binaries(options: argparse.Namespace, progress: Progress) -> int:
     return 0
 
 
+def _bundle(options: argparse.Namespace, progress: Progress) -> int:
+    extras = [bundle.Extra.parse(text) for text in (*options.add, *(f"wheels={path}" for path in options.wheels))]
+    size = bundle.parse_size(options.part_size)
+    engine = options.engine is not None
+    bundle.make(options.output.resolve(), size, progress, with_engine=engine, extras=extras, added=options.image)
+    return 0
+
+
 def _clean_cache(options: argparse.Namespace, progress: Progress) -> int:
     embedded.remove_cache(progress)
     return 0
@@ -203,6 +228,10 @@ def _provider(options: argparse.Namespace, layout: Layout) -> record.Provider:
     own = record.load(layout)
     if own:
         return own.provider
+    if carried.here():
+        if options.provider == "kind":
+            raise ClusterError("A bundle starts the embedded cluster only: kind would build its images.", status=2)
+        return "embedded"
     if options.provider != "auto":
         return "kind" if options.provider == "kind" else "embedded"
     return "kind" if kind.docker_answers() else "embedded"

@@ -54,7 +54,9 @@ def _apiserver(layout: Layout, ports: Ports) -> list[str]:
     pki = layout.pki
     flags = [
         f"--etcd-servers=http://{_etcd_address(layout)}:{ports.etcd}",
-        f"--bind-address={layout.address}",
+        # In the cluster's own network it is heard at every address of the namespace, that of the `kubernetes` Service
+        # included, where there is no kube-proxy to turn it into another.
+        f"--bind-address={layout.address if layout.control_plane_only else '0.0.0.0'}",
         f"--advertise-address={layout.address}",
         f"--secure-port={ports.apiserver}",
         f"--client-ca-file={pki / 'ca.crt'}",

@@ -9,6 +9,7 @@ from pathlib import Path
 from cluster import (
     binaries,
     cache,
+    carried,
     commands,
     controlplane,
     footprint,
@@ -22,7 +23,10 @@ from cluster import (
 )
 from cluster.layout import NETWORK_NAMESPACE, NODE_NAME, ClusterError, Layout, cache_folder
 from cluster.progress import Progress
-from cluster.record import Record
+from cluster.record import Ports, Record
+
+#: Said of kube-proxy.
+_NO_SERVICES = "left out, as this kernel lacks nftables: of all Services only `kubernetes` is reachable"
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class Health:
     name: str
     complaint: str | None
     pid: int | None = None
+    #: What is worth knowing though nothing is wrong.
+    note: str = ""
 
 
 def up(layout: Layout, progress: Progress, *, with_images: bool) -> None:
@@ -39,11 +45,11 @@ def up(layout: Layout, progress: Progress, *, with_images: bool) -> None:
 
     The Go build and the image builds, which take minutes where nothing is cached, go on side by side.
     """
-    host.prepare(progress, build_images=with_images)
+    host.prepare(progress, build_images=with_images and not carried.here())
     own = _own_record(layout, "embedded")
-    network.ensure(layout.state)
+    network.ensure(layout.state, services=own.services)
     pki.ensure(layout, NODE_NAME, _server(layout, own))
-    footprint.create_cgroup()
+    footprint.create_cgroup(own.controllers)
     node.write_configuration(layout)
     node.start_containerd(layout, progress)
 
@@ -53,10 +59,12 @@ def up(layout: Layout, progress: Progress, *, with_images: bool) -> None:
         images.provide_pause(layout, progress)
         control_plane = controlplane.daemons(layout, own.ports, binary, NETWORK_NAMESPACE)
         controlplane.start(layout, own.ports, control_plane, progress)
-        node.start(layout, own.ports, node.daemons(layout, own.ports, binary), progress)
+        node.start(layout, own.ports, node.daemons(layout, own, binary), progress)
 
     def container_images() -> None:
-        if with_images:
+        if carried.here():
+            images.provide_carried(layout, progress)
+        elif with_images:
             images.provide(layout, progress)
 
     commands.together(kubernetes, container_images)
@@ -91,6 +99,7 @@ def down(layout: Layout, progress: Progress) -> None:
             step.detail("network")
             network.remove()
             footprint.restore(layout.state, own.sysctls if own else {}, own.created if own else ())
+            footprint.disable_controllers(own.controllers if own else ())
         step.detail("state folder")
         remove_state(layout)
         step.detail("")
@@ -110,6 +119,9 @@ def health(layout: Layout) -> list[Health]:
     for name, complaint in sorted(found.items()):
         gone = name != "network" and name not in live
         process = live.get(name)
+        if name == "kube-proxy" and not own.services:
+            listed.append(Health(name, None, note=_NO_SERVICES))
+            continue
         listed.append(Health(name, "is not running" if gone else complaint, process.pid if process else None))
     return listed
 
@@ -133,7 +145,16 @@ def _own_record(layout: Layout, provider: record.Provider) -> Record:
             own = Record(provider, layout.address, record.free_ports(layout.address))
         else:
             sysctls, created = footprint.survey()
-            own = Record(provider, layout.address, sysctls=sysctls, created=created)
+            services = network.serves_services()
+            own = Record(
+                provider,
+                layout.address,
+                Ports() if services else Ports(apiserver=record.SERVICE_PORT),
+                services=services,
+                controllers=footprint.disabled_controllers(),
+                sysctls=sysctls,
+                created=created,
+            )
         own.save(layout)
     return own
 

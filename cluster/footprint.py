@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from cluster import cache, processes
@@ -33,6 +34,8 @@ _FOLDERS = (
     "/run/containerd",
     "/run/netns",
 )
+#: What kubelet looks for in version 2 of control groups (supportedControllers in cgroup_v2_manager_linux.go).
+_CONTROLLERS = ("cpu", "cpuset", "memory", "hugetlb", "pids")
 _RESULTS = Path("/var/lib/cni/results")
 _LOG_LINKS = Path("/var/log/containers")
 
@@ -44,10 +47,36 @@ def survey() -> tuple[dict[str, str], tuple[str, ...]]:
     return settings, tuple(folder for folder in _FOLDERS if not Path(folder).exists())
 
 
-def create_cgroup() -> None:
-    """Make the control group of all pods in every hierarchy; kubelet wants it there before it starts."""
+def create_cgroup(controllers: tuple[str, ...]) -> None:
+    """Make the control group of all pods in every hierarchy; kubelet wants it there before it starts.
+
+    In version 2 a group has the controllers that its parent passes on, and kubelet refuses to start unless ours has
+    all of its own that the root has (cgroup_v2_manager_linux.go, Validate).
+    """
     for mount in _cgroup_mounts():
+        if listing := _passed_on(mount):
+            for controller in controllers:
+                listing.write_text(f"+{controller}")
         (mount / CGROUP).mkdir(exist_ok=True)
+
+
+def disabled_controllers() -> tuple[str, ...]:
+    """Controllers that kubelet wants and the root of control groups, version 2, has but does not pass on."""
+    for mount in _cgroup_mounts():
+        if listing := _passed_on(mount):
+            there = (mount / "cgroup.controllers").read_text().split()
+            passed = listing.read_text().split()
+            return tuple(name for name in there if name in _CONTROLLERS and name not in passed)
+    return ()
+
+
+def disable_controllers(controllers: tuple[str, ...]) -> None:
+    """Take back what `create_cgroup` enabled; what someone else uses meanwhile stays."""
+    for mount in _cgroup_mounts():
+        if listing := _passed_on(mount):
+            for controller in controllers:
+                with suppress(OSError):
+                    listing.write_text(f"-{controller}")
 
 
 def end_pods() -> None:
@@ -115,6 +144,12 @@ def _cgroup_mounts() -> list[Path]:
     mounts = (line.split() for line in (processes.PROC / "self" / "mounts").read_text().splitlines())
     points = [Path(fields[1]) for fields in mounts if fields[2] in {"cgroup", "cgroup2"}]
     return [point for point in points if os.access(point, os.W_OK)]
+
+
+def _passed_on(mount: Path) -> Path | None:
+    """The file of a version 2 hierarchy that says which controllers its groups get; None in version 1."""
+    listing = mount / "cgroup.subtree_control"
+    return listing if listing.exists() else None
 
 
 def _members(group: Path) -> Iterator[int]:

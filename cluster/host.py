@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from cluster import cache, commands, node
+from cluster import cache, carried, commands, node
 from cluster.layout import ClusterError, on_linux
 from cluster.progress import Progress
 
@@ -23,7 +23,6 @@ _NODE_PROGRAMS = {
 _BUILD_PROGRAMS = {"buildah": "buildah", "mmdebstrap": "mmdebstrap"}
 #: mmdebstrap checks signatures with Debian's keys, which Ubuntu does not have.
 _DEBIAN_KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-_SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 NEITHER_ROOT_NOR_DOCKER = """A cluster needs one of two things here, and has neither:
   - Docker: start it (or install it, https://docs.docker.com/engine/install/), so that `docker info` answers; then
@@ -43,16 +42,20 @@ def require_openssl() -> None:
 
 
 def prepare(progress: Progress, *, build_images: bool) -> None:
-    """Install the Debian packages that are missing.
+    """Install the Debian packages that are missing; a bundle installs nothing, as it carries them.
 
     Raises:
         ClusterError: not root on Linux, or packages are missing where there is no apt-get (the message names them).
     """
     if not can_embed():
         raise ClusterError(NEITHER_ROOT_NOR_DOCKER, status=2)
+    if carried.here() and (complaint := carried.old_glibc()):
+        raise ClusterError(complaint, status=2)
     missing = missing_packages(build_images=build_images)
     if not missing:
         return
+    if carried.here():
+        raise ClusterError(f"Neither this machine nor the bundle has (names as in Debian): {' '.join(missing)}", 2)
     if not shutil.which("apt-get"):
         raise ClusterError(f"Install these with your package manager (names as in Debian): {' '.join(missing)}", 2)
     log = cache.log_file("apt")
@@ -67,7 +70,7 @@ def prepare(progress: Progress, *, build_images: bool) -> None:
 def missing_packages(*, build_images: bool) -> list[str]:
     """Debian packages that must be installed first."""
     wanted = _NODE_PROGRAMS | (_BUILD_PROGRAMS if build_images else {})
-    missing = {package for program, package in wanted.items() if not shutil.which(program, path=_SEARCH)}
+    missing = {package for program, package in wanted.items() if not shutil.which(program, path=carried.search_path())}
     if node.cni_folder() is None:
         missing.add("containernetworking-plugins")
     if build_images and not _DEBIAN_KEYS.exists():

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from cluster import binaries, cache, commands, node, oci
+from cluster import binaries, cache, carried, commands, node, oci
 from cluster.layout import (
     BASE_IMAGE,
     ENGINE_IMAGE,
@@ -78,13 +78,28 @@ def provide(layout: Layout, progress: Progress, wanted: tuple[Image, ...] = ALL)
         import_layout(layout, image.reference, built(image, progress), progress)
 
 
+def provide_carried(layout: Layout, progress: Progress) -> None:
+    """Have every image of the bundle in containerd, and those that its maker added."""
+    provide(layout, progress, tuple(image for image in ALL if image.short in carried.images()))
+    for archive in carried.archives():
+        # The archive's images carry names of their own, so what tells that it was imported is a note of ours.
+        note = layout.state / "imported" / archive.name
+        size_and_time = f"{archive.stat().st_size} {archive.stat().st_mtime_ns}"
+        if not note.exists() or note.read_text() != size_and_time:
+            import_file(layout, archive, progress)
+            note.parent.mkdir(exist_ok=True)
+            note.write_text(size_and_time)
+
+
 def provide_pause(layout: Layout, progress: Progress) -> None:
     """Have the sandbox image in containerd."""
-    import_layout(layout, PAUSE_IMAGE, _pause(progress), progress)
+    import_layout(layout, PAUSE_IMAGE, pause(progress), progress)
 
 
 def built(image: Image, progress: Progress) -> Path:
     """The layout of an image, from the cache or built."""
+    if carried.here():
+        return carried.image(image.short)
     base = _base(progress)
     key = cache.fingerprint([image.dockerfile, *image.inputs], oci.manifest_digest(base))
 
@@ -119,9 +134,10 @@ def import_layout(layout: Layout, reference: str, folder: Path, progress: Progre
     if known(layout).get(reference) == oci.manifest_digest(folder):
         return
     with progress.step(f"import image {reference.rpartition('/')[2]}") as step:
-        # ctr reads a tar stream; packing on the way saves a copy of the image on the disk.
-        pipe = 'tar --create --directory "$0" . | "$@" images import -'
-        commands.run(["sh", "-c", pipe, folder, *node.ctr(layout)], step=step)
+        # ctr reads a tar stream; packing on the way saves a copy of the image on the disk. A bundle's layouts share
+        # their layers through links.
+        pipe = 'tar --create --dereference --directory "$0" . | "$@"'
+        commands.run(["sh", "-c", pipe, folder, *node.import_command(layout), "-"], step=step)
         step.detail(f"{_megabytes(folder):,} MB")
 
 
@@ -130,7 +146,7 @@ def import_file(layout: Layout, archive: Path, progress: Progress) -> None:
     if not archive.is_file():
         raise ClusterError(f"{archive} is not a file", status=2)
     with progress.step(f"import {archive.name}") as step:
-        commands.run([*node.ctr(layout), "images", "import", archive], step=step)
+        commands.run([*node.import_command(layout), archive], step=step)
 
 
 def known(layout: Layout) -> dict[str, str]:
@@ -201,7 +217,10 @@ def _base(progress: Progress) -> Path:
     )
 
 
-def _pause(progress: Progress) -> Path:
+def pause(progress: Progress) -> Path:
+    """The layout of the sandbox image, from the cache or made."""
+    if carried.here():
+        return carried.image("pause")
     program = binaries.pause(progress)
 
     def make(draft: Path) -> None:

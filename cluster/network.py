@@ -17,16 +17,39 @@ from cluster.layout import (
     NETWORK_NAMESPACE,
     NODE_ADDRESS,
     POD_CIDR,
+    SERVICE_ADDRESS,
     SERVICE_CIDR,
     ClusterError,
 )
 
 _INSIDE = "eth0"
 _HANDLE = Path("/run/netns") / NETWORK_NAMESPACE
+#: One rule of each kind that kube-proxy's nftables mode writes (k8s.io/kubernetes/pkg/proxy/nftables/proxier.go).
+_PROBE = """table ip probe {
+ map services { type ipv4_addr . inet_proto . inet_service : verdict; }
+ chain endpoint { meta mark set meta mark or 0x4000; meta l4proto tcp dnat to 192.0.2.1:6443; }
+ chain service { numgen random mod 2 vmap { 0 : goto endpoint, 1 : goto endpoint }; }
+ chain output { type nat hook output priority -100; ip daddr . meta l4proto . th dport vmap @services;
+  fib daddr type local ip daddr 192.0.2.2 tcp dport 443 goto service; }
+ chain postrouting { type nat hook postrouting priority 100; meta mark and 0x4000 != 0 masquerade fully-random; }
+ chain forward { type filter hook forward priority -110; ct state new ip daddr 192.0.2.3 reject; }
+}"""
 
 
-def ensure(state: Path) -> None:
+def serves_services() -> bool:
+    """Whether this kernel takes the kinds of rules that kube-proxy writes; asked in a namespace of its own."""
+    try:
+        output(["unshare", "--net", "nft", _PROBE])
+    except ClusterError:
+        return False
+    return True
+
+
+def ensure(state: Path, *, services: bool) -> None:
     """Have the namespace, the pair, addresses and routes; what is there already is left as it is.
+
+    Without `services`, for which kube-proxy is needed, the address of the `kubernetes` Service is the namespace's own,
+    so that what listens in the namespace on all addresses, the API server, is reached there by pods and host.
 
     Raises:
         ClusterError: the namespace belongs to a cluster with another state folder.
@@ -52,6 +75,8 @@ def ensure(state: Path) -> None:
         output(["ip", "route", "replace", cidr, "via", NODE_ADDRESS])
     # kube-proxy turns Service addresses into pods' on the way out, but the kernel wants a route before it looks.
     output([*inside, "route", "replace", SERVICE_CIDR, "via", HOST_ADDRESS])
+    if not services:
+        output([*inside, "address", "replace", f"{SERVICE_ADDRESS}/32", "dev", "lo"])
     # The namespace is the router between host and pods; /proc/sys/net shows the namespace of whoever looks.
     output(["nsenter", f"--net={_HANDLE}", "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])
 

@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from cluster import api, pki, processes
+from cluster import api, cache, carried, pki, processes
 from cluster.commands import output
 from cluster.layout import (
     NETWORK_NAMESPACE,
@@ -20,7 +20,7 @@ from cluster.layout import (
 )
 from cluster.processes import Daemon
 from cluster.progress import Progress
-from cluster.record import Ports
+from cluster.record import Ports, Record
 
 NAMES = ("containerd", "kubelet", "kube-proxy")
 #: containerd's own namespace (not the kernel's) in which Kubernetes keeps images and containers.
@@ -30,7 +30,7 @@ CGROUP = "quantbench"
 #: Name of the CNI network; the plugins' files outside the state folder begin with it.
 CNI_NETWORK = "quantbench"
 #: Where distributions put the CNI plugins.
-_CNI_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"), Path("/usr/libexec/cni"))
+_CNI_FOLDERS = (carried.FOLDER / carried.CNI, Path("/usr/lib/cni"), Path("/opt/cni/bin"), Path("/usr/libexec/cni"))
 _UNIX_PATH_LIMIT = 107
 
 
@@ -46,12 +46,32 @@ def write_configuration(layout: Layout) -> None:
         raise ClusterError(f"{layout.state} is too long a path for containerd's socket: choose a shorter --state", 2)
     for folder in (layout.config / "cni", layout.state / "kubelet" / "plugins", layout.state / "pod-logs"):
         folder.mkdir(parents=True, exist_ok=True)
-    pki.write_private(layout.config / "containerd.toml", containerd_configuration(layout, str(cni_folder())))
+    containerd = containerd_configuration(layout, str(cni_folder()), snapshotter(layout))
+    pki.write_private(layout.config / "containerd.toml", containerd)
     pki.write_private(layout.config / "cni" / "10-quantbench.conflist", json.dumps(cni_configuration(layout)))
     pki.write_private(layout.config / "kubelet.json", json.dumps(kubelet_configuration(layout), indent=1))
 
 
-def containerd_configuration(layout: Layout, cni_plugins: str) -> str:
+def snapshotter(layout: Layout) -> str:
+    """The snapshotter for this state folder: layers cannot be laid over each other on every file system.
+
+    An overlay itself, the root of most containers, is no place for one's upper folder: there each layer is copied.
+    """
+    folder = layout.state / "overlay-probe"
+    try:
+        places = [folder / name for name in ("lower", "upper", "work", "merged")]
+        for place in places:
+            place.mkdir(parents=True, exist_ok=True)
+        options = ",".join(f"{place.name}dir={place}" for place in places[:3])
+        output(["unshare", "--mount", "mount", "-t", "overlay", "overlay", "-o", options, places[3]])
+    except ClusterError:
+        return "native"
+    finally:
+        cache.remove(folder)
+    return "overlayfs"
+
+
+def containerd_configuration(layout: Layout, cni_plugins: str, snapshotter: str) -> str:
     """Return containerd's TOML: everything below the state folder."""
     cri = 'plugins."io.containerd.grpc.v1.cri"'
     root = layout.state / "containerd"
@@ -71,7 +91,7 @@ state = "{root}/state"
   bin_dir = "{cni_plugins}"
   conf_dir = "{layout.config}/cni"
 [{cri}.containerd]
-  snapshotter = "overlayfs"
+  snapshotter = "{snapshotter}"
 [{cri}.containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
 [{cri}.containerd.runtimes.runc.options]
@@ -135,8 +155,8 @@ def containerd(layout: Layout) -> Daemon:
     return Daemon("containerd", (_program("containerd"), "--config", str(config)), (config,), NETWORK_NAMESPACE)
 
 
-def daemons(layout: Layout, ports: Ports, binary: Path) -> list[Daemon]:
-    """Return kubelet and kube-proxy."""
+def daemons(layout: Layout, own: Record, binary: Path) -> list[Daemon]:
+    """Return kubelet and, where the kernel can serve Services, kube-proxy."""
     config = layout.config / "kubelet.json"
     labels = ",".join(f"{name}={value}" for name, value in NODE_LABELS.items())
     kubelet = (
@@ -160,10 +180,10 @@ def daemons(layout: Layout, ports: Ports, binary: Path) -> list[Daemon]:
         f"--metrics-bind-address={layout.address}:10249",
     )
     authority = layout.pki / "ca.crt"
-    return [
-        Daemon("kubelet", kubelet, (config, authority), NETWORK_NAMESPACE, build=binary.name),
-        Daemon("kube-proxy", proxy, (authority,), NETWORK_NAMESPACE, build=binary.name),
-    ]
+    wanted = [Daemon("kubelet", kubelet, (config, authority), NETWORK_NAMESPACE, build=binary.name)]
+    if own.services:
+        wanted.append(Daemon("kube-proxy", proxy, (authority,), NETWORK_NAMESPACE, build=binary.name))
+    return wanted
 
 
 def start_containerd(layout: Layout, progress: Progress) -> None:
@@ -219,6 +239,11 @@ def ctr(layout: Layout) -> list[str]:
     return [_program("ctr"), "--address", str(layout.containerd_socket), "--namespace", CONTAINERD_NAMESPACE]
 
 
+def import_command(layout: Layout) -> list[str]:
+    """The command that imports an archive of images, up to the archive's name."""
+    return [*ctr(layout), "images", "import", "--snapshotter", snapshotter(layout)]
+
+
 def containerd_answers(layout: Layout) -> bool:
     """Whether containerd takes requests."""
     if not layout.containerd_socket.exists():
@@ -231,4 +256,4 @@ def containerd_answers(layout: Layout) -> bool:
 
 
 def _program(name: str) -> str:
-    return shutil.which(name, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin") or name
+    return shutil.which(name, path=carried.search_path()) or name

@@ -25,6 +25,10 @@ class Ports:
     scheduler: int = 10259
 
 
+#: The port of the `kubernetes` Service: without kube-proxy the API server itself listens there.
+SERVICE_PORT = 443
+
+
 @dataclass(frozen=True)
 class Record:
     """The state folder's `cluster.json`. Written before what it tells of is done, so that ``down`` can undo it."""
@@ -32,6 +36,10 @@ class Record:
     provider: Provider
     address: str
     ports: Ports = Ports()
+    #: Whether kube-proxy serves Services: not where the kernel cannot do what it asks of nftables.
+    services: bool = True
+    #: Controllers that were enabled in the root of control groups, version 2, for our pods.
+    controllers: tuple[str, ...] = ()
     #: Kernel settings that kubelet changes for the whole machine, with their values before.
     sysctls: dict[str, str] = field(default_factory=dict)
     #: Folders outside the state folder that did not exist before.
@@ -50,6 +58,8 @@ def load(layout: Layout) -> Record | None:
             provider=raw["provider"],
             address=raw["address"],
             ports=Ports(**raw["ports"]),
+            services=raw.get("services", True),
+            controllers=tuple(raw.get("controllers", ())),
             sysctls=dict(raw["sysctls"]),
             created=tuple(raw["created"]),
         )

@@ -131,7 +131,7 @@ def test_a_network_namespace_in_use_is_not_taken_over(state, monkeypatch):
     monkeypatch.setattr(network, "_is_inside", lambda _: True)
     monkeypatch.setattr(network, "output", lambda *_: pytest.fail("nothing may be changed"))
     with pytest.raises(ClusterError, match=r"/elsewhere/\.cluster"):
-        network.ensure(state)
+        network.ensure(state, services=True)
 
 
 def test_only_links_and_results_of_ours_are_taken_back(tmp_path, state, monkeypatch):

@@ -111,7 +111,7 @@ def test_another_build_of_the_binary_replaces_the_components(with_pki: Layout):
 
 
 def test_containerds_configuration_is_toml_and_keeps_to_the_state_folder(tmp_path: Path):
-    config = tomllib.loads(node.containerd_configuration(Layout(tmp_path), "/usr/lib/cni"))
+    config = tomllib.loads(node.containerd_configuration(Layout(tmp_path), "/usr/lib/cni", "overlayfs"))
     cri = config["plugins"]["io.containerd.grpc.v1.cri"]
     assert cri["restrict_oom_score_adj"] is True
     assert cri["sandbox_image"] == PAUSE_IMAGE
@@ -129,7 +129,7 @@ def test_kubelet_works_on_either_version_of_control_groups_and_below_our_own(tmp
 
 
 def test_the_node_carries_the_labels_that_studies_select_by(tmp_path: Path):
-    kubelet = node.daemons(Layout(tmp_path), Ports(), Path("kube-0"))[0]
+    kubelet = node.daemons(Layout(tmp_path), Record("embedded", "198.18.0.2"), Path("kube-0"))[0]
     labels = next(flag for flag in kubelet.command if flag.startswith("--node-labels="))
     assert "nvidia.com/gpu.product=NONE" in labels
     in_kind = yaml.safe_load(kind.CONFIGURATION.read_text())["nodes"][0]["labels"]
