@@ -1,7 +1,7 @@
 # Everything a person types. Each target says what it does: `make help`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test e2e lint unit integration generate format images bundle clean-cache docs docs-site
+.PHONY: help demo demo-down test e2e lint unit integration generate format bundle bundle-test clean-cache docs docs-site
 
 # uv brings Python packages from the lock file; where it is missing, it is installed into .venv-uv.
 UV := $(shell command -v uv || echo .venv-uv/bin/uv)
@@ -62,6 +62,9 @@ format: .venv/.synced ## Format the code
 
 bundle: ## Pack all that a machine without a network needs into dist/bundle
 	python3 cluster bundle
+
+bundle-test: .venv/.synced ## The bundle on a machine without network and packages (root; minutes)
+	$(RUN) pytest tests/bundle
 
 clean-cache: ## Remove cached downloads and builds
 	python3 cluster clean-cache

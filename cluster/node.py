@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tomllib
 from pathlib import Path
 
 from cluster import api, cache, carried, pki, processes
@@ -32,6 +33,8 @@ CNI_NETWORK = "quantbench"
 #: Where distributions put the CNI plugins.
 _CNI_FOLDERS = (carried.FOLDER / carried.CNI, Path("/usr/lib/cni"), Path("/opt/cni/bin"), Path("/usr/libexec/cni"))
 _UNIX_PATH_LIMIT = 107
+#: The longest path of a socket below the state folder: kubelet's draft of one, whose name is a random number.
+_LONGEST_SOCKET = "kubelet/pod-resources/4294967295"
 
 
 def cni_folder() -> Path | None:
@@ -42,8 +45,8 @@ def cni_folder() -> Path | None:
 
 def write_configuration(layout: Layout) -> None:
     """Write the configuration files of containerd, the CNI plugins and kubelet."""
-    if len(str(layout.containerd_socket)) > _UNIX_PATH_LIMIT:
-        raise ClusterError(f"{layout.state} is too long a path for containerd's socket: choose a shorter --state", 2)
+    if len(str(layout.state / _LONGEST_SOCKET)) > _UNIX_PATH_LIMIT:
+        raise ClusterError(f"{layout.state} is too long a path for kubelet's sockets: choose a shorter --state", 2)
     for folder in (layout.config / "cni", layout.state / "kubelet" / "plugins", layout.state / "pod-logs"):
         folder.mkdir(parents=True, exist_ok=True)
     containerd = containerd_configuration(layout, str(cni_folder()), snapshotter(layout))
@@ -240,8 +243,10 @@ def ctr(layout: Layout) -> list[str]:
 
 
 def import_command(layout: Layout) -> list[str]:
-    """The command that imports an archive of images, up to the archive's name."""
-    return [*ctr(layout), "images", "import", "--snapshotter", snapshotter(layout)]
+    """The command that imports an archive of images, up to the archive's name, for the snapshotter of Kubernetes."""
+    configuration = tomllib.loads((layout.config / "containerd.toml").read_text())
+    chosen = configuration["plugins"]["io.containerd.grpc.v1.cri"]["containerd"]["snapshotter"]
+    return [*ctr(layout), "images", "import", "--snapshotter", chosen]
 
 
 def containerd_answers(layout: Layout) -> bool:
