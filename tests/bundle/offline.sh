@@ -23,6 +23,11 @@ for library in libmnl libnftables libnftnl libelf libbpf libxtables libjansson l
         [ ! -f "$file" ] || mount --bind /dev/null "$(readlink -f "$file")"
     done
 done
-[ -z "${NO_NFTABLES:-}" ] || mount --bind /bin/false "$bundle/carried/programs/bin/nft"
+if [ -n "${POOR:-}" ]; then
+    # A kernel without nftables, and a root file system that is an overlay itself.
+    mkdir "$bundle.upper" "$bundle.work"
+    mount -t overlay overlay -o "lowerdir=$bundle,upperdir=$bundle.upper,workdir=$bundle.work" "$bundle"
+    mount --bind /bin/false "$bundle/carried/programs/bin/nft"
+fi
 "$bundle/carried/programs/bin/ip" link set lo up
 exec "$@"
