@@ -175,13 +175,7 @@ class _Joined(io.RawIOBase):
 
 def main(arguments: list[str] | None = None) -> int:
     """Unpack; the exit status is 0 when all is there, 1 when parts are missing or damaged, 2 for wrong arguments."""
-    here = Path(__file__).resolve().parent
-    parser = argparse.ArgumentParser(
-        prog="python3 install.py", description="Check, join and unpack the parts of a bundle; may be run again."
-    )
-    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder to unpack into")
-    parser.add_argument("--from", type=Path, default=here, dest="source", metavar="DIR", help="folder of the parts")
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     target = options.to.expanduser().resolve()
     try:
         complaints = install(options.source, target)
@@ -194,6 +188,16 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     print(f"All is unpacked in {target}. Start the cluster as root: python3 {target}/cluster up")
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    here = Path(__file__).resolve().parent
+    parser = argparse.ArgumentParser(
+        prog="python3 install.py", description="Check, join and unpack the parts of a bundle; may be run again."
+    )
+    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder to unpack into")
+    parser.add_argument("--from", type=Path, default=here, dest="source", metavar="DIR", help="folder of the parts")
+    return parser
 
 
 if __name__ == "__main__":

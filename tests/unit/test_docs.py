@@ -20,6 +20,7 @@ from typer.exceptions import TyperException
 
 from chart_support.chart import CHART, helm, helm_binary
 from cluster import cli as cluster_cli
+from cluster import install
 from core_support.crd import root
 from quantbench.api.benchmark import QuantBenchmarkSpec
 from quantbench.api.names import Difference, Verdict
@@ -187,12 +188,12 @@ def helm_error(words: tuple[str, ...]) -> str | None:
 
 
 def python_error(words: tuple[str, ...]) -> str | None:
-    """Whether a module, script or the cluster's command line is there."""
-    if words[0] == "cluster":
+    """Whether a module or script is there, and whether the cluster's command lines take the arguments."""
+    if parser := {"cluster": cluster_cli._parser, "install.py": install._parser}.get(words[0]):
         try:
-            cluster_cli._parser().parse_args(words[1:])
+            parser().parse_args(words[1:])
         except SystemExit as error:
-            return "the cluster's command line refuses it" if error.code else None
+            return f"{words[0]} refuses it" if error.code else None
         return None
     where = words[1].replace(".", "/") if words[0] == "-m" else words[0]
     return None if (ROOT / where).exists() else f"no {where}"
