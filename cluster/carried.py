@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 from pathlib import Path
@@ -18,6 +19,8 @@ DESCRIPTION = "bundle.json"
 #: Folders below FOLDER.
 PROGRAMS, CNI, ARCHIVES = "programs/bin", "programs/cni", "archives"
 
+#: runc's, which no search path of ours reaches: see `cluster.programs`.
+_SECCOMP = "libseccomp.so.2"
 _SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -80,13 +83,17 @@ def archives() -> list[Path]:
     return sorted((FOLDER / ARCHIVES).glob("*"))
 
 
-def old_glibc() -> str | None:
+def unfit() -> str | None:
     """What keeps the carried programs from running here; None if nothing does."""
     needed = description()["glibc"]
     words = (os.confstr("CS_GNU_LIBC_VERSION") or "").split()
     found = words[1] if len(words) == 2 else "none"
     if found == "none" or _numbers(found) < _numbers(needed):
         return f"The programs of this bundle need glibc {needed} or newer; this machine has {found}."
+    try:
+        ctypes.CDLL(_SECCOMP)
+    except OSError:
+        return f"The carried runc needs {_SECCOMP}, which this machine lacks: install the package libseccomp2."
     return None
 
 

@@ -49,7 +49,7 @@ def prepare(progress: Progress, *, build_images: bool) -> None:
     """
     if not can_embed():
         raise ClusterError(NEITHER_ROOT_NOR_DOCKER, status=2)
-    if carried.here() and (complaint := carried.old_glibc()):
+    if carried.here() and (complaint := carried.unfit()):
         raise ClusterError(complaint, status=2)
     missing = missing_packages(build_images=build_images)
     if not missing:

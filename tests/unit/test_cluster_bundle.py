@@ -290,7 +290,10 @@ def test_what_is_not_unpacked_yet_is_said(unpacked: Path):
 def test_a_machine_with_an_older_c_library_is_told(unpacked: Path, monkeypatch: pytest.MonkeyPatch):
     for version, complaint in (("glibc 2.9", True), ("glibc 2.34", False), ("glibc 2.100", False), (None, True)):
         monkeypatch.setattr("os.confstr", lambda _, version=version: version)
-        assert bool(carried.old_glibc()) == complaint, version
+        assert bool(carried.unfit()) == complaint, version
+    monkeypatch.setattr("os.confstr", lambda _: "glibc 2.34")
+    monkeypatch.setattr(carried, "_SECCOMP", "libnowhere.so.2")
+    assert "libnowhere.so.2" in str(carried.unfit())
 
 
 def test_the_bundles_programs_are_found_before_the_machines(unpacked: Path, monkeypatch: pytest.MonkeyPatch):

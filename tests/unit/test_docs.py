@@ -40,7 +40,7 @@ KUBERNETES_RESOURCES = frozenset(
 )
 KUBECTL = ROOT / ".cluster" / "bin" / "kubectl"
 TAKES_RESOURCES = frozenset({"get", "describe", "delete", "patch", "label"})
-OTHER_PROGRAMS = frozenset({"curl", "docker", "export", "uv"})
+OTHER_PROGRAMS = frozenset({"cd", "curl", "docker", "export", "uv"})
 """Programs that are not ours and whose command lines nothing here can check."""
 
 
