@@ -284,6 +284,11 @@ def test_what_ran_alike_has_one_fingerprint() -> None:
     assert len(awq) == 16
     assert mark(server_log("cpu-0.32-linear-backend-machete.log")) == awq, "another request, the same kernel"
     assert mark(server_log("h100-0.24-bf16-s2.log")) == mark(server_log("h100-0.24-bf16-s3.log"))
+    bf16 = server_log("h100-0.24-bf16-s2.log")
+    fp8, e4m3, e5m2 = (
+        mark(bf16.replace("kv_cache_dtype=auto", f"kv_cache_dtype={name}")) for name in ("fp8", "fp8_e4m3", "fp8_e5m2")
+    )
+    assert fp8 == e4m3 != e5m2
     kernel = "Using MarlinLinearKernel for AWQMarlinLinearMethod"
     assert mark(old("awq_marlin", kernel, version="0.23.0")) == mark(old("awq", kernel, version="0.23.0"))
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from core_support.objects import pass_json
 from quantbench.api.benchmark import Load
 from quantbench.api.run import Pass
-from quantbench.statistics import Metric, Ratio, Samples, Start, figures, geometric_mean, headline, mean
+from quantbench.statistics import Metric, Ratio, Samples, Start, figures, headline, mean
 from quantbench.statistics.contrasts import RESOLUTION, Floats, contrasts, noise
 from quantbench.statistics.looks import Rule, begin, look, significant
 
@@ -29,16 +29,8 @@ def start(block: int, *tps: float, load: str = "saturated") -> Start:
 
 def test_means() -> None:
     assert mean([1.0, 2.0, 6.0]) == 3.0
-    assert geometric_mean([2.0, 8.0]) == pytest.approx(4.0)
-    assert geometric_mean([0.5, 2.0]) == pytest.approx(1.0)
     with pytest.raises(ZeroDivisionError):
         mean([])
-
-
-@given(st.lists(st.floats(0.01, 100), min_size=1, max_size=20))
-def test_the_geometric_mean_treats_a_ratio_and_its_inverse_alike(ratios: list[float]) -> None:
-    assert geometric_mean(ratios) * geometric_mean(1 / ratio for ratio in ratios) == pytest.approx(1.0)
-    assert min(ratios) * 0.999 <= geometric_mean(ratios) <= max(ratios) * 1.001
 
 
 def compared(load: str, variant: list[Start], baseline: list[Start]) -> Ratio | None:

@@ -7,6 +7,7 @@ from quantbench.api.names import Device, Granularity, Kernel, KVCacheDType, Meth
 from quantbench.api.run import GPU, Attestation, ColdStart, Outcome, QuantBenchmarkRunSpec
 from quantbench.engine.arguments import LINEAR_BACKEND, QUANTIZATION, argument_values
 from quantbench.engine.attestation import UNQUANTIZED, fingerprint, in_words, parsed_version, read_log
+from quantbench.engine.log_patterns import KV_CACHE_ALIASES
 from quantbench.engine.methods import EngineRequest, EngineSettings, server_settings
 from quantbench.engine.version import EngineVersion, is_newer_than_known
 from quantbench.results import ServerFacts
@@ -193,8 +194,8 @@ def _other_kernel(spec: QuantBenchmarkRunSpec, settings: EngineSettings, atteste
 
 
 def _same_dtype(one: str, other: str) -> bool:
-    """Whether two names of a KV cache's data type mean the same: ``fp8`` is e4m3 (0.9.2 config.py)."""
-    names = {"fp8": "fp8_e4m3", **dict.fromkeys(_SIXTEEN_BIT, "auto")}
+    """Whether two names of a KV cache's data type mean the same."""
+    names = {**KV_CACHE_ALIASES, **dict.fromkeys(_SIXTEEN_BIT, "auto")}
     return names.get(one, one) == names.get(other, other)
 
 

@@ -18,6 +18,7 @@ from quantbench.engine.log_patterns import (
     ALIASES,
     CONFIGURATION,
     COUNTED_KINDS,
+    KV_CACHE_ALIASES,
     LAYER,
     ONLY_KERNELS,
     PATTERNS,
@@ -235,9 +236,11 @@ def fingerprint(attested: Attestation, checkpoint: str, args: Sequence[str]) -> 
     quantized = attested.quantization != UNQUANTIZED
     if None in needed or (quantized and not attested.linear_kernels):
         return None
-    quantization = str(attested.quantization)
+    quantization, cache = str(attested.quantization), str(attested.kv_cache_dtype)
     content = [
-        *needed[2:],
+        attested.dtype,
+        KV_CACHE_ALIASES.get(cache, cache),
+        attested.eager,
         str(parsed_version(attested.engine_version) or attested.engine_version),
         ALIASES.get(quantization, quantization),
         [[kernel.layer, kernel.kernel] for kernel in attested.linear_kernels],

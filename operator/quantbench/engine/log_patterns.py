@@ -133,3 +133,5 @@ ALIASES = {
     **dict.fromkeys(("auto_gptq", "gptq_marlin"), "gptq"),
 }
 """Names of one checkpoint format: with its kernel known, the name adds nothing."""
+KV_CACHE_ALIASES = {"fp8": "fp8_e4m3"}
+"""Names of one data type of the KV cache (0.9.2 config.py: ``fp8`` is e4m3)."""

@@ -4,7 +4,7 @@
 ``looks``: when a comparison is decided. ``samples``: the starts of one target as arrays.
 """
 
-from quantbench.statistics.figures import Start, figures, geometric_mean, headline, mean
+from quantbench.statistics.figures import Start, figures, headline, mean
 from quantbench.statistics.samples import Metric, Ratio, Samples
 
-__all__ = ["Metric", "Ratio", "Samples", "Start", "figures", "geometric_mean", "headline", "mean"]
+__all__ = ["Metric", "Ratio", "Samples", "Start", "figures", "headline", "mean"]

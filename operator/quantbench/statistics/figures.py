@@ -36,11 +36,6 @@ def _mean_known(values: Iterable[float | None]) -> float | None:
     return mean(known) if known else None
 
 
-def geometric_mean(values: Iterable[float]) -> float:
-    """Geometric mean of positive values: the mean that treats a ratio and its inverse alike."""
-    return math.exp(mean(math.log(value) for value in values))
-
-
 def headline(passes: Sequence[Pass], loads: Sequence[Load]) -> Headline | None:
     """Mean figures of the first load that has a valid pass."""
     for load in loads:
