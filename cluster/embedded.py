@@ -13,6 +13,7 @@ from cluster import (
     commands,
     controlplane,
     footprint,
+    gpu,
     host,
     images,
     network,
@@ -59,7 +60,7 @@ def up(layout: Layout, progress: Progress, *, with_images: bool) -> None:
         images.provide_pause(layout, progress)
         control_plane = controlplane.daemons(layout, own.ports, binary, NETWORK_NAMESPACE)
         controlplane.start(layout, own.ports, control_plane, progress)
-        node.start(layout, own.ports, node.daemons(layout, own, binary), progress)
+        node.start(layout, own, node.daemons(layout, own, binary, gpu.labels(layout, own)), progress)
 
     def container_images() -> None:
         if carried.here():
@@ -96,6 +97,7 @@ def down(layout: Layout, progress: Progress) -> None:
             step.detail("pods and mounts")
             footprint.end_pods()
             footprint.unmount_below(layout.state)
+            gpu.remove_socket()
             step.detail("network")
             network.remove()
             footprint.restore(layout.state, own.sysctls if own else {}, own.created if own else ())
@@ -114,7 +116,7 @@ def health(layout: Layout) -> list[Health]:
     found = controlplane.component_health(layout, own.ports)
     if own.provider == "embedded":
         found["network"] = network.complaint()
-        found |= node.component_health(layout, own.ports)
+        found |= node.component_health(layout, own)
     listed = []
     for name, complaint in sorted(found.items()):
         gone = name != "network" and name not in live
@@ -151,6 +153,7 @@ def _own_record(layout: Layout, provider: record.Provider) -> Record:
                 layout.address,
                 Ports() if services else Ports(apiserver=record.SERVICE_PORT),
                 services=services,
+                gpu_root=gpu.root(),
                 controllers=footprint.disabled_controllers(),
                 sysctls=sysctls,
                 created=created,

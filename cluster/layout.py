@@ -34,7 +34,16 @@ ENGINE_IMAGE = "localhost/quantbench/vllm-cpu:0.32.0"
 BASE_IMAGE = "localhost/quantbench/base:bookworm"
 PAUSE_IMAGE = "localhost/quantbench/pause:1"
 
-SERVERS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
+GPU_PLUGIN = "nvidia-device-plugin"
+SERVERS = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+    GPU_PLUGIN,
+)
 CLIENTS = ("kubectl", "helm")
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
-from cluster import api, cache, carried, pki, processes
+from cluster import api, cache, carried, gpu, pki, processes
 from cluster.commands import output
 from cluster.layout import (
+    GPU_PLUGIN,
     NETWORK_NAMESPACE,
     NODE_LABELS,
     NODE_NAME,
@@ -23,7 +25,7 @@ from cluster.processes import Daemon
 from cluster.progress import Progress
 from cluster.record import Ports, Record
 
-NAMES = ("containerd", "kubelet", "kube-proxy")
+NAMES = ("containerd", "kubelet", "kube-proxy", GPU_PLUGIN)
 #: containerd's own namespace (not the kernel's) in which Kubernetes keeps images and containers.
 CONTAINERD_NAMESPACE = "k8s.io"
 #: All pods live below this control group, so that ``down`` finds every process of theirs.
@@ -158,10 +160,10 @@ def containerd(layout: Layout) -> Daemon:
     return Daemon("containerd", (_program("containerd"), "--config", str(config)), (config,), NETWORK_NAMESPACE)
 
 
-def daemons(layout: Layout, own: Record, binary: Path) -> list[Daemon]:
-    """Return kubelet and, where the kernel can serve Services, kube-proxy."""
+def daemons(layout: Layout, own: Record, binary: Path, gpu_labels: Mapping[str, str]) -> list[Daemon]:
+    """Return kubelet, kube-proxy where the kernel can serve Services, and the device plugin where there are GPUs."""
     config = layout.config / "kubelet.json"
-    labels = ",".join(f"{name}={value}" for name, value in NODE_LABELS.items())
+    labels = ",".join(f"{name}={value}" for name, value in {**NODE_LABELS, **gpu_labels}.items())
     kubelet = (
         str(layout.bin / "kubelet"),
         f"--config={config}",
@@ -186,6 +188,8 @@ def daemons(layout: Layout, own: Record, binary: Path) -> list[Daemon]:
     wanted = [Daemon("kubelet", kubelet, (config, authority), NETWORK_NAMESPACE, build=binary.name)]
     if own.services:
         wanted.append(Daemon("kube-proxy", proxy, (authority,), NETWORK_NAMESPACE, build=binary.name))
+    if own.gpu_root:
+        wanted.append(gpu.daemon(layout, own, binary))
     return wanted
 
 
@@ -201,8 +205,8 @@ def start_containerd(layout: Layout, progress: Progress) -> None:
         api.wait(step, "containerd", complaint, seconds=60)
 
 
-def start(layout: Layout, ports: Ports, wanted: list[Daemon], progress: Progress) -> None:
-    """Have kubelet and kube-proxy running and the node Ready."""
+def start(layout: Layout, own: Record, wanted: list[Daemon], progress: Progress) -> None:
+    """Have these daemons running, the node Ready, and its GPUs offered."""
     with progress.step("node") as step:
         for daemon in wanted:
             processes.ensure(daemon, layout.state, layout.logs)
@@ -210,7 +214,7 @@ def start(layout: Layout, ports: Ports, wanted: list[Daemon], progress: Progress
         def complaint() -> str | None:
             for daemon in wanted:
                 processes.check_alive(daemon.name, layout.state, layout.logs)
-            return unready(layout, ports)
+            return unready(layout, own.ports) or gpu.complaint(layout, own)
 
         api.wait(step, f"node {NODE_NAME}", complaint, seconds=120)
 
@@ -226,14 +230,17 @@ def unready(layout: Layout, ports: Ports) -> str | None:
     return "no condition yet"
 
 
-def component_health(layout: Layout, ports: Ports) -> dict[str, str | None]:
-    """A complaint, or None where healthy, for containerd, kubelet and kube-proxy."""
+def component_health(layout: Layout, own: Record) -> dict[str, str | None]:
+    """A complaint, or None where healthy, for every daemon that belongs to this node."""
     live = processes.running(layout.state, NAMES)
-    health = {name: None if name in live else "is not running" for name in NAMES}
+    names = [name for name in NAMES if name != GPU_PLUGIN or own.gpu_root]
+    health = {name: None if name in live else "is not running" for name in names}
     if "containerd" in live and not containerd_answers(layout):
         health["containerd"] = "does not answer on its socket"
-    if "kubelet" in live and (problem := unready(layout, ports)):
+    if "kubelet" in live and (problem := unready(layout, own.ports)):
         health["kubelet"] = f"node is not Ready: {problem}"
+    if GPU_PLUGIN in live:
+        health[GPU_PLUGIN] = gpu.complaint(layout, own)
     return health
 
 

@@ -38,6 +38,8 @@ class Record:
     ports: Ports = Ports()
     #: Whether kube-proxy serves Services: not where the kernel cannot do what it asks of nftables.
     services: bool = True
+    #: The folder whose dev, proc and usr show NVIDIA GPUs, empty where the machine has none.
+    gpu_root: str = ""
     #: Controllers that were enabled in the root of control groups, version 2, for our pods.
     controllers: tuple[str, ...] = ()
     #: Kernel settings that kubelet changes for the whole machine, with their values before.
@@ -59,6 +61,7 @@ def load(layout: Layout) -> Record | None:
             address=raw["address"],
             ports=Ports(**raw["ports"]),
             services=raw.get("services", True),
+            gpu_root=raw.get("gpu_root", ""),
             controllers=tuple(raw.get("controllers", ())),
             sysctls=dict(raw["sysctls"]),
             created=tuple(raw["created"]),

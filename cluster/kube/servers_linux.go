@@ -15,6 +15,8 @@ import (
 	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
+
+	"quantbench.dev/cluster/kube/deviceplugin"
 )
 
 // Building a cobra command registers flags and metrics globally, so each entry
@@ -28,6 +30,7 @@ func init() {
 	programs["kubelet"] = component(func() *cobra.Command {
 		return kubelet.NewKubeletCommand(context.Background())
 	})
+	programs["nvidia-device-plugin"] = deviceplugin.Command
 }
 
 func component(command func() *cobra.Command) program {

@@ -129,7 +129,7 @@ def test_kubelet_works_on_either_version_of_control_groups_and_below_our_own(tmp
 
 
 def test_the_node_carries_the_labels_that_studies_select_by(tmp_path: Path):
-    kubelet = node.daemons(Layout(tmp_path), Record("embedded", "198.18.0.2"), Path("kube-0"))[0]
+    kubelet = node.daemons(Layout(tmp_path), Record("embedded", "198.18.0.2"), Path("kube-0"), {})[0]
     labels = next(flag for flag in kubelet.command if flag.startswith("--node-labels="))
     assert "nvidia.com/gpu.product=NONE" in labels
     in_kind = yaml.safe_load(kind.CONFIGURATION.read_text())["nodes"][0]["labels"]
