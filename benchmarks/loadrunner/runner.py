@@ -98,7 +98,7 @@ class _Session:
             self._output.event("gpus", time.time(), gpus=found)
         for load in spec.loads:
             self._warm_up(load, runner, server)
-            for repeat in range(1, spec.repeats + 1):
+            for repeat in range(1, load.repeats + 1):
                 self._measure(load, repeat, spec, runner, server)
 
     def _draw_prompts(self, spec: LoadSpec, engine: EngineBenchmark, runner: PassRunner) -> None:

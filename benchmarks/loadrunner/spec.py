@@ -58,6 +58,7 @@ class Load:
     burstiness: float
     num_prompts: int
     warmup_prompts: int
+    repeats: int
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,6 @@ class LoadSpec:
     seed: int
     percentiles: tuple[float, ...]
     server_ready_timeout: float
-    repeats: int
     loads: tuple[Load, ...]
 
 
@@ -124,7 +124,6 @@ def parse_spec(text: str | None) -> LoadSpec:
         seed=fields.take("seed", _integer(0, MAX_SEED)),
         percentiles=fields.take("percentiles", _percentiles),
         server_ready_timeout=fields.take("serverReadyTimeoutSeconds", _number(0, 604_800)),
-        repeats=fields.take("repeats", _integer(1, MAX_REPEATS)),
         loads=fields.take("loads", _loads),
     )
     fields.finish()
@@ -266,6 +265,7 @@ def _load(value: object, path: str) -> Load:
         burstiness=fields.take("burstiness", _number(0, 1e9, exclusive=True)),
         num_prompts=fields.take("numPrompts", _integer(1, MAX_PROMPTS)),
         warmup_prompts=fields.take("warmupPrompts", _integer(0, MAX_PROMPTS)),
+        repeats=fields.take("repeats", _integer(1, MAX_REPEATS)),
     )
     fields.finish()
     return load

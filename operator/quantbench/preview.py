@@ -155,7 +155,8 @@ def start_seconds(spec: QuantBenchmarkSpec, assumptions: Assumptions) -> float:
     passes = 0.0
     for load in spec.loads:
         passes += pass_seconds(spec, load, warmup_prompts(load, spec.workload), assumptions)
-        passes += spec.sampling.repeats * pass_seconds(spec, load, prompts(load, spec.workload), assumptions)
+        repeats = load.repeats or spec.sampling.repeats
+        passes += repeats * pass_seconds(spec, load, prompts(load, spec.workload), assumptions)
     return assumptions.start_seconds + passes + RELEASE_SECONDS
 
 

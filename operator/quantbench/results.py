@@ -214,7 +214,7 @@ def warmup_prompts(load: Load, workload: Workload) -> int:
 def missing_passes(passes: Sequence[Pass], plan: RunLoadPlan) -> list[str]:
     """``load/repeat`` of every planned pass that is not there."""
     present = {(measured.load, measured.repeat) for measured in passes}
-    wanted = [(load.name, repeat) for load in plan.loads for repeat in range(1, plan.repeats + 1)]
+    wanted = [(load.name, repeat) for load in plan.loads for repeat in range(1, (load.repeats or plan.repeats) + 1)]
     return [f"{load}/{repeat}" for load, repeat in wanted if (load, repeat) not in present]
 
 
@@ -234,7 +234,7 @@ def read_passes(log: LoadLog, plan: RunLoadPlan, attempt: int) -> tuple[Pass, ..
             measured = _read_pass(document, load, plan.workload, attempt)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             continue  # The line may hold anything.
-        if measured.repeat <= plan.repeats:
+        if measured.repeat <= (load.repeats or plan.repeats):
             read.setdefault(measured.key, measured)
     return tuple(read.values())
 

@@ -16,7 +16,7 @@ from benchmarks.loadrunner.spec import Load, LoadSpec, Random, ShareGPT
 
 RECORDED = json.loads((Path(__file__).parent / "loadrunner_support" / "bench_serve_options.json").read_text())
 
-LOAD = Load("c16", 2.5, 16, 0.7, 160, 16)
+LOAD = Load("c16", 2.5, 16, 0.7, 160, 16, 1)
 SPEC = LoadSpec(
     engine_version=(0, 32, 0),
     model="-odd",
@@ -27,7 +27,6 @@ SPEC = LoadSpec(
     seed=7,
     percentiles=(50.0, 99.9),
     server_ready_timeout=60,
-    repeats=1,
     loads=(LOAD,),
 )
 

@@ -18,6 +18,7 @@ A_LOAD = {
     "burstiness": 1.0,
     "numPrompts": 1000,
     "warmupPrompts": 100,
+    "repeats": 3,
 }
 A_SPEC: dict[str, Any] = {
     "schema": 1,
@@ -30,7 +31,6 @@ A_SPEC: dict[str, Any] = {
     "seed": 0,
     "percentiles": [50, 90, 99],
     "serverReadyTimeoutSeconds": 1200,
-    "repeats": 3,
     "loads": [A_LOAD, {**A_LOAD, "name": "c16", "requestRate": "2.5", "maxConcurrency": 16}],
 }
 RANDOM = {"random": {"inputLen": 512, "outputLen": 128, "rangeRatio": 0.0}}
@@ -76,8 +76,8 @@ def test_a_whole_specification() -> None:
         ({"percentiles": []}, "percentiles: a list of 1 to 16"),
         ({"percentiles": [50, 100]}, r"percentiles[1]: a number between 0 to 100"),
         ({"percentiles": list(range(1, 18))}, "percentiles: a list of 1 to 16"),
-        ({"repeats": 0}, "repeats: a whole number"),
-        ({"repeats": True}, "repeats: a whole number"),
+        (with_load(repeats=0), "loads[0].repeats: a whole number"),
+        (with_load(repeats=True), "loads[0].repeats: a whole number"),
         ({"loads": []}, "loads: a list of 1 to 64"),
         ({"loads": [A_LOAD, A_LOAD]}, "loads[1].name: 'saturated' is used twice"),
         ({"loads": ["saturated"]}, "loads[0]: an object is expected"),

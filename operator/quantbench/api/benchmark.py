@@ -12,8 +12,10 @@ from quantbench.api.pod import LabelKey, LabelValue, PodTemplate
 MAX_ROWS = 400
 """variants, the control among them, × targets × loads of one benchmark: keeps the status below 256 KiB."""
 DEFAULT_MAX_STARTS = 5
+MAX_REPEATS = 20
+"""Passes of one load per server start."""
 MAX_PASSES = 200
-"""loads × repeats of one server start: keeps a run's status below 200 KiB."""
+"""Passes of all loads of one server start: keeps a run's status below 200 KiB."""
 CONTROL = "control"
 """Name of the variant that repeats the baseline to show the noise floor."""
 
@@ -212,6 +214,12 @@ class Load(Model):
         default=None, description="Requests of one pass; workload.numPrompts if absent."
     )
     warmup_prompts: WarmupPrompts | None = Field(default=None, description="Overrides workload.warmupPrompts.")
+    repeats: int | None = Field(
+        default=None,
+        description="Measured passes of this load per server start; sampling.repeats if absent.",
+        ge=1,
+        le=MAX_REPEATS,
+    )
 
     model_config = {
         "json_schema_extra": kubernetes(
@@ -231,7 +239,7 @@ class Sampling(Model):
     """How often to measure. The unit of replication is the server start."""
 
     starts: int = Field(default=2, description="Server starts of each variant on each target.", ge=1, le=25)
-    repeats: int = Field(default=3, description="Measured passes of each load per server start.", ge=1, le=20)
+    repeats: int = Field(default=3, description="Measured passes of each load per server start.", ge=1, le=MAX_REPEATS)
     max_starts: int | None = Field(
         default=None,
         description=(
@@ -336,8 +344,8 @@ class QuantBenchmarkSpec(Model):
                     f"variants (with the control) × targets × loads must not exceed {MAX_ROWS}: split the study",
                 ),
                 rule(
-                    f"self.loads.size() * self.sampling.repeats <= {MAX_PASSES}",
-                    f"loads × sampling.repeats must not exceed {MAX_PASSES}",
+                    f"self.loads.map(l, has(l.repeats) ? l.repeats : self.sampling.repeats).sum() <= {MAX_PASSES}",
+                    f"the repeats of all loads must not exceed {MAX_PASSES} together",
                 ),
                 *(immutable for field in IMMUTABLE for immutable in _immutable(field)),
             ]

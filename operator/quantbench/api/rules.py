@@ -39,8 +39,8 @@ def _whole(spec: QuantBenchmarkSpec) -> Iterator[Violation]:
     rows = (len(spec.variants) + int(spec.sampling.control)) * len(spec.targets) * len(spec.loads)
     if rows > MAX_ROWS:
         yield "spec", f"variants (with the control) × targets × loads must not exceed {MAX_ROWS}: split the study"
-    if len(spec.loads) * spec.sampling.repeats > MAX_PASSES:
-        yield "spec", f"loads × sampling.repeats must not exceed {MAX_PASSES}"
+    if sum(load.repeats or spec.sampling.repeats for load in spec.loads) > MAX_PASSES:
+        yield "spec", f"the repeats of all loads must not exceed {MAX_PASSES} together"
     if (spec.workload.dataset.share_gpt is None) == (spec.workload.dataset.random is None):
         yield "spec.workload.dataset", "give one of shareGPT and random"
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from quantbench.api.base import MAX_SECONDS, Count, Model, Number, Ordinal, kubernetes, list_map, name_field, rule, text
-from quantbench.api.benchmark import MAX_PASSES, Argument, Load, Target, Workload
+from quantbench.api.benchmark import MAX_PASSES, MAX_REPEATS, Argument, Load, Target, Workload
 from quantbench.api.conditions import CONDITIONS, Condition
 from quantbench.api.names import Kernel, KVCacheDType, Method, Verdict
 from quantbench.api.pod import EnvVar, PodTemplate
@@ -62,7 +62,12 @@ class RunLoadPlan(Model):
     loads: tuple[Load, ...] = Field(
         description="Loads in order.", min_length=1, max_length=32, json_schema_extra=list_map("name")
     )
-    repeats: int = Field(description="Measured passes of each load.", ge=1, le=20)
+    repeats: int = Field(description="Measured passes of each load that does not say.", ge=1, le=MAX_REPEATS)
+
+    @property
+    def passes(self) -> int:
+        """Measured passes of all loads."""
+        return sum(load.repeats or self.repeats for load in self.loads)
 
 
 MUTABLE = ("limits", "suspend")

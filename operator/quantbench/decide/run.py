@@ -171,8 +171,7 @@ class _Step:
             )
             said = f"load generator: {blocked}" if blocked else missing or "waiting for the load generator"
             return Stage.LOADING, said
-        total = len(self.run.spec.load.loads) * self.run.spec.load.repeats
-        return Stage.LOADING, f"{len(self.current_passes())} of {total} passes"
+        return Stage.LOADING, f"{len(self.current_passes())} of {self.run.spec.load.passes} passes"
 
     # --- ends ------------------------------------------------------------------------------------------------
 

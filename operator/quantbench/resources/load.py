@@ -82,7 +82,6 @@ def runner_spec(spec: QuantBenchmarkRunSpec) -> JsonObject:
         "seed": workload.seed,
         "percentiles": [50, 90, 99],
         "serverReadyTimeoutSeconds": limits.start_timeout_seconds,
-        "repeats": spec.load.repeats,
         "loads": [
             {
                 "name": load.name,
@@ -91,6 +90,7 @@ def runner_spec(spec: QuantBenchmarkRunSpec) -> JsonObject:
                 "burstiness": load.burstiness,
                 "numPrompts": prompts(load, workload),
                 "warmupPrompts": warmup_prompts(load, workload),
+                "repeats": load.repeats or spec.load.repeats,
             }
             for load in spec.load.loads
         ],

@@ -65,6 +65,6 @@ def longest_life(spec: QuantBenchmarkRunSpec) -> int:
     """Upper bound of a server's life when every stage takes as long as it may [s]."""
     limits, plan = spec.limits, spec.load
     warmups = sum(1 for load in plan.loads if warmup_prompts(load, plan.workload))
-    passes = len(plan.loads) * plan.repeats + warmups
+    passes = plan.passes + warmups
     life = limits.schedule_timeout_seconds + limits.start_timeout_seconds + (passes + 1) * limits.load_timeout_seconds
     return min(life, MAX_SECONDS)

@@ -222,7 +222,7 @@ def measures(
 async def _passes(
     life: PodLife, load_run: LoadRun, changes: Changes, pause: float, hold: asyncio.Event | None
 ) -> tuple[str, str] | None:
-    wanted = [(load, repeat) for load in load_run.spec.loads for repeat in range(1, load_run.spec.repeats + 1)]
+    wanted = [(load, repeat) for load in load_run.spec.loads for repeat in range(1, load.repeats + 1)]
     for load, repeat in wanted:
         if repeat == 1 and load.warmup_prompts:
             load_run.event("warmup", load=load.name, seconds=0.01, completed=load.warmup_prompts, failed=0)

@@ -140,7 +140,7 @@ def serving() -> Iterator[FakeServer]:
 
 def a_load(name: str = "saturated", **changes: Any) -> dict[str, Any]:
     load = {"name": name, "requestRate": "inf", "maxConcurrency": None, "burstiness": 1.0}
-    return {**load, "numPrompts": 6, "warmupPrompts": 0, **changes}
+    return {**load, "numPrompts": 6, "warmupPrompts": 0, "repeats": 1, **changes}
 
 
 def a_spec(**changes: Any) -> dict[str, Any]:
@@ -155,7 +155,6 @@ def a_spec(**changes: Any) -> dict[str, Any]:
         "seed": 0,
         "percentiles": [50, 90, 99.9],
         "serverReadyTimeoutSeconds": 20,
-        "repeats": 1,
         "loads": [a_load()],
     }
     return {**spec, **changes}
