@@ -206,9 +206,7 @@ def _host_volume(options: argparse.Namespace, progress: Progress) -> int:
     layout = _layout(options)
     with _exclusive(layout, progress):
         if _running(layout).provider == "kind":
-            raise ClusterError(
-                "kind's nodes do not see this machine's folders: use extraMounts of cluster/kind.yaml", 2
-            )
+            raise ClusterError("kind's nodes see no folder but those in extraMounts of cluster/kind.yaml", 2)
         hostvolume.provide(layout, options.name, options.folder, options.namespace, writable=options.writable)
     progress.line(f"Claim {options.name} in namespace {options.namespace}: {options.folder}")
     return 0

@@ -6,6 +6,7 @@ An administrator hands one out as a PersistentVolume; pods ask for it by the cla
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,8 @@ def provide(layout: Layout, name: str, folder: Path, namespace: str, *, writable
     check(folder, writable=writable)
     file = layout.config / f"volume-{namespace}-{name}.json"
     write_private(file, json.dumps({"apiVersion": "v1", "kind": "List", "items": objects(name, folder, namespace)}))
-    kubectl = [layout.bin / "kubectl", f"--kubeconfig={layout.kubeconfig}"]
+    kubectl: list[str | Path] = [layout.bin / "kubectl", f"--kubeconfig={layout.kubeconfig}"]
     output([*kubectl, "apply", f"--filename={file}"])
-    output([*kubectl, "wait", f"--namespace={namespace}", "--for=jsonpath={.status.phase}=Bound", f"pvc/{name}"])
 
 
 def check(folder: Path, *, writable: bool) -> None:
@@ -46,7 +46,7 @@ def check(folder: Path, *, writable: bool) -> None:
         folder.mkdir(parents=True)
         folder.chmod(0o755)  # whatever the umask
         try:
-            folder.chown(POD_USER, POD_USER)
+            os.chown(folder, POD_USER, POD_USER)
         except PermissionError:
             folder.rmdir()
             raise ClusterError(f"{folder} is to belong to user {POD_USER}: run this as root", 2) from None
