@@ -1,4 +1,4 @@
-"""The command line: ``python3 cluster <up|down|status|images|load-image|bundle|clean-cache>``."""
+"""The command line: ``python3 cluster <up|down|status|images|load-image|host-volume|bundle|clean-cache>``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from cluster import binaries, bundle, cache, carried, embedded, host, images, kind, prometheus, record
+from cluster import binaries, bundle, cache, carried, embedded, host, hostvolume, images, kind, prometheus, record
 from cluster.layout import NODE_ADDRESS, REPOSITORY, ClusterError, Layout, cache_folder
 from cluster.progress import Progress
 
@@ -99,6 +99,15 @@ def _parser() -> argparse.ArgumentParser:
     load = verbs.add_parser("load-image", parents=[common], help="import an image archive (OCI, or docker save)")
     load.add_argument("archive", type=Path)
     load.set_defaults(command=_load_image)
+
+    volume = verbs.add_parser(
+        "host-volume", parents=[common], help="a folder of this machine as a volume and a claim (embedded cluster)"
+    )
+    volume.add_argument("name", help="of the claim, which pods mount")
+    volume.add_argument("folder", type=Path)
+    volume.add_argument("--namespace", default="quantbench", help="of the claim; must exist (default: quantbench)")
+    volume.add_argument("--writable", action="store_true", help="for the pods' user; made if it is missing")
+    volume.set_defaults(command=_host_volume)
 
     programs = verbs.add_parser(
         "binaries", parents=[common], help="kubectl, helm, the components, Prometheus and promtool, in DIR/bin"
@@ -190,6 +199,16 @@ def _load_image(options: argparse.Namespace, progress: Progress) -> int:
             kind.import_file(options.archive, progress)
         else:
             images.import_file(layout, options.archive, progress)
+    return 0
+
+
+def _host_volume(options: argparse.Namespace, progress: Progress) -> int:
+    layout = _layout(options)
+    with _exclusive(layout, progress):
+        if _running(layout).provider == "kind":
+            raise ClusterError("kind's nodes see no folder but those in extraMounts of cluster/kind.yaml", 2)
+        hostvolume.provide(layout, options.name, options.folder, options.namespace, writable=options.writable)
+    progress.line(f"Claim {options.name} in namespace {options.namespace}: {options.folder}")
     return 0
 
 
