@@ -304,6 +304,11 @@ def test_the_first_of_two_equal_passes_counts() -> None:
 def test_missing_passes() -> None:
     passes = read_passes(parse_log(text(whole(a_pass(), a_pass("c8", repeat=2)))), plan(), 1)
     assert missing_passes(passes, plan()) == ["saturated/2", "c8/1"]
+    once = plan(loads=[TWO_LOADS[0], {**TWO_LOADS[1], "repeats": 1}])
+    assert once.passes == 3
+    assert missing_passes(passes, once) == ["saturated/2", "c8/1"]
+    assert [p.key for p in read_passes(parse_log(text(FOUR)), once, 1)] == ["1/saturated/1", "1/saturated/2", "1/c8/1"]
+    assert missing_passes(read_passes(parse_log(text(FOUR)), once, 1), once) == []
     assert missing_passes(read_passes(parse_log(text(FOUR)), plan(), 1), plan()) == []
 
 

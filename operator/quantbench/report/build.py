@@ -100,7 +100,9 @@ def _load(fields: JsonObject) -> str:
     parts = [] if str(fields["requestRate"]) == "inf" else [f"{fields['requestRate']} requests/s"]
     parts += [f"{fields['maxConcurrency']} in flight"] if "maxConcurrency" in fields else []
     parts += [f"{fields['numPrompts']} requests"] if "numPrompts" in fields else []
-    return f"{fields['name']}: {', '.join(parts) or 'all at once'}"
+    parts = parts or ["all at once"]
+    parts += [f"repeats {fields['repeats']}"] if "repeats" in fields else []
+    return f"{fields['name']}: {', '.join(parts)}"
 
 
 def _sections(study: Study) -> list[Section]:

@@ -121,6 +121,7 @@ FULL: JsonObject = {
             "burstiness": 2.0,
             "numPrompts": 100,
             "warmupPrompts": 8,
+            "repeats": 1,
         },
     ],
     "sampling": {"starts": 3, "repeats": 2, "maxStarts": 6, "targetRatioError": 0.05, "control": False},
