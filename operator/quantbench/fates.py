@@ -68,7 +68,9 @@ def cell_fates(
         first: dict[object, str] = {}
         for variant in variants:
             request = engine_request(variant, target)
-            known = capability(request, version, (*spec.engine.args, *variant.args))
+            known = capability(
+                request, version, (*spec.engine.args, *variant.args), f"{spec.model} {variant.model or ''}"
+            )
             server = _expected_server(variant, request, version, known)
             other = first.setdefault(server, variant.name) if server and variant.name != CONTROL else variant.name
             if other != variant.name:

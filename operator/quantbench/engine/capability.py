@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from quantbench.api.names import Device, Method, Verdict
 from quantbench.engine.arguments import argument_rows
 from quantbench.engine.methods import EngineRequest, EngineSettings, Stated, bounds, server_settings
-from quantbench.engine.rows import Fate, Refusal
+from quantbench.engine.rows import Fact, Fate, Refusal
 from quantbench.engine.version import NEWEST, EngineVersion, is_newer_than_known
 
 SEVERITY = tuple(Fate)
@@ -38,8 +38,8 @@ class Capability:
     """Present when the variant must not take a GPU."""
 
 
-def capability(request: EngineRequest, version: EngineVersion, args: Sequence[str] = ()) -> Capability:
-    """The fate of ``request`` on vLLM ``version`` with the user's own ``args``."""
+def capability(request: EngineRequest, version: EngineVersion, args: Sequence[str] = (), model: str = "") -> Capability:
+    """The fate of ``request`` on vLLM ``version`` with the user's own ``args``, for the model of this name."""
     settings = server_settings(request, version)
     if isinstance(settings, Refusal):
         read = (settings.source,) if settings.source else ()
@@ -48,7 +48,7 @@ def capability(request: EngineRequest, version: EngineVersion, args: Sequence[st
     flags = {arg.partition("=")[0] for arg in (*settings.args, *args)}
     about_args = [row for row in argument_rows(request.method, args) if row.holds(version)]
     stated = [*settings.facts, *(Stated(fact, row.source) for row in about_args for fact in row.facts)]
-    avoided = {one.fact.message for one in stated if one.fact.unless and one.fact.unless in flags}
+    avoided = {one.fact.message for one in stated if not _concerns(one.fact, flags, model.lower())}
     weighty = [one for one in stated if one.fact.fate is not Fate.SUPPORTED and one.fact.message not in avoided]
     weighty.sort(key=lambda one: SEVERITY.index(one.fact.fate), reverse=True)
     unchecked = _unchecked(request, version, settings)
@@ -66,6 +66,10 @@ def capability(request: EngineRequest, version: EngineVersion, args: Sequence[st
     ]
     sources = [*(one.source for one in weighty[:1]), *settings.sources, *(row.source for row in about_args)]
     return Capability(fate, message, hint, kernels, tuple(dict.fromkeys(notes)), tuple(dict.fromkeys(sources)))
+
+
+def _concerns(fact: Fact, flags: set[str], model: str) -> bool:
+    return (not fact.unless or fact.unless not in flags) and fact.models in model
 
 
 def _unchecked(request: EngineRequest, version: EngineVersion, settings: EngineSettings) -> tuple[str, str] | None:

@@ -75,6 +75,13 @@ MACHETE_092 = Fact(
     high=HOPPER,
     unless="--enforce-eager",
 )
+GGUF_QWEN3 = Fact(
+    Fate.EXPECTED_TO_FAIL,
+    "vLLM 0.9.2 asks transformers to read the GGUF file's head, which refuses architecture qwen3",
+    "use another format, or an image of a newer vLLM",
+    device=None,
+    models="qwen3",
+)
 KV_OTHER_ATTENTION = Fact(
     Fate.SUPPORTED,
     "an FP8 KV cache can change the attention backend too: more than one thing differs from the baseline",

@@ -62,6 +62,8 @@ class Fact:
     """None: on every device."""
     unless: str = ""
     """A flag that avoids it."""
+    models: str = ""
+    """What the name of the model must hold, in lower case; empty: it is about every model."""
 
 
 @dataclass(frozen=True)

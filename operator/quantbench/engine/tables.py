@@ -5,6 +5,7 @@ forced, in ``kernels``), rows from ``OLDEST`` on without gaps, and the facts as 
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from quantbench.api.names import Granularity, KVCacheDType, Method
 from quantbench.engine import facts
@@ -35,16 +36,18 @@ _BNB_GONE = Row(
         "method: Custom with args [--quantization=bitsandbytes]",
     ),
 )
-_GGUF = Row(
+_GGUF_092 = Row(
     "0.9.2",
-    "0.24",
-    "0.9.2 engine/arg_utils.py: a .gguf file sets quantization and load format",
-    notes=(
-        "vLLM's docs call GGUF support experimental; transformers may refuse the architecture "
-        "(0.9.2: 'GGUF model with architecture qwen3 is not supported yet')",
-    ),
+    "0.10",
+    "0.9.2 engine/arg_utils.py: a .gguf file sets quantization and load format; log of 0.9.2: 'GGUF model with "
+    "architecture qwen3 is not supported yet' (transformers/modeling_gguf_pytorch_utils.py)",
+    notes=("vLLM's docs call GGUF support experimental; transformers may refuse the architecture",),
+    facts=(facts.GGUF_QWEN3,),
     quantization=("gguf",),
     min_capability=60,
+)
+_GGUF = replace(
+    _GGUF_092, since="0.10", until="0.24", source="0.10 engine/arg_utils.py: a .gguf file sets quantization", facts=()
 )
 _GGUF_GONE = Row(
     "0.24",
@@ -165,7 +168,7 @@ METHODS: Mapping[MethodKey, tuple[Row, ...]] = {
     (Method.GPTQ_INT4, None): _gptq_rows(eight_bit=False),
     (Method.GPTQ_INT8, None): _gptq_rows(eight_bit=True),
     (Method.BITSANDBYTES, None): (_BNB, _BNB_GONE),
-    (Method.GGUF, None): (_GGUF, _GGUF_GONE),
+    (Method.GGUF, None): (_GGUF_092, _GGUF, _GGUF_GONE),
     (Method.CUSTOM, None): (Row("0.9.2", "", "the user's own args"),),
 }  # fmt: skip
 """Flags of a method by itself, with vLLM's own choice of kernel."""
