@@ -91,7 +91,7 @@ class Comparisons:
     def _rule(self) -> Rule:
         sampling = self.spec.sampling
         refused = {run.cell for run in self.plan.runs if run.refusal}
-        cells = [run.cell for run in self.plan.runs if run.block == 1 and run.cell not in refused]
+        cells = {run.cell for run in self.plan.runs} - refused
         others = sum(1 for variant, _ in cells if variant not in (CONTROL, self.spec.baseline))
         return Rule(
             first=max(2, sampling.starts),

@@ -12,6 +12,8 @@ from quantbench.api.pod import LabelKey, LabelValue, PodTemplate
 MAX_ROWS = 400
 """variants, the control among them, × targets × loads of one benchmark: keeps the status below 256 KiB."""
 DEFAULT_MAX_STARTS = 5
+MAX_STARTS = 25
+"""Server starts of a variant on a target."""
 MAX_REPEATS = 20
 """Passes of one load per server start."""
 MAX_PASSES = 200
@@ -238,7 +240,7 @@ class Load(Model):
 class Sampling(Model):
     """How often to measure. The unit of replication is the server start."""
 
-    starts: int = Field(default=2, description="Server starts of each variant on each target.", ge=1, le=25)
+    starts: int = Field(default=2, description="Server starts of each variant on each target.", ge=1, le=MAX_STARTS)
     repeats: int = Field(default=3, description="Measured passes of each load per server start.", ge=1, le=MAX_REPEATS)
     max_starts: int | None = Field(
         default=None,
@@ -248,7 +250,7 @@ class Sampling(Model):
             f" {DEFAULT_MAX_STARTS}."
         ),
         ge=1,
-        le=25,
+        le=MAX_STARTS,
     )
     target_ratio_error: float = Field(
         default=0.02,

@@ -1,22 +1,79 @@
-"""Several exports of one study, measured at different times or on different clusters, as one study."""
+"""Several exports as one study: parts of one study, or the sittings in which GPU time was to be had.
 
-from collections.abc import Sequence
+A sitting measures some of the variants, and the baseline with them. Its blocks stay blocks: they are numbered after
+those of the sittings that began before it, so that each ratio is taken within its own block, wherever and whenever that
+was.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import zip_longest
+from typing import Any
 
+from quantbench.api.base import JsonObject
+from quantbench.api.benchmark import MAX_STARTS, QuantBenchmarkSpec, Variant
+from quantbench.exports.document import without_secrets
 from quantbench.exports.figures import figures
 from quantbench.exports.study import ExportError, Study, in_order
-from quantbench.observe import Run
+from quantbench.observe import Benchmark, Run
 from quantbench.plan import plan_hash
+
+_WORK = ("model", "engine", "baseline", "targets", "workload", "loads")
+_MAY_DIFFER = ("starts", "maxStarts", "control")
+"""Of the sampling: they say how much was measured, not what."""
 
 
 def merged(studies: Sequence[Study]) -> Study:
     """Put the runs of several exports together; blocks stay blocks.
 
-    The figures are computed anew from all runs. The first study gives the name and what else describes the whole.
+    Exports of one study (the same object, or the same plan and runs in common) complete each other. Others are sittings
+    of one study: they may differ in their variants, in how often these were started, and in what shapes no work. The
+    figures are computed anew from all runs, and judged once. The first study gives the name and what else describes the
+    whole.
 
     Raises:
-        ExportError: they asked for different work, or two of them hold different runs for one place of the plan.
+        ExportError: they asked for different work, one name stands for two variants, two of them hold different runs
+            for one place of the plan, or one run stands in two sittings.
     """
+    first, *others = studies
+    if not others:
+        return first
+    for other in others:
+        _check_work(first.benchmark, other.benchmark)
+    variants = _union([study.benchmark for study in studies])
+    sittings = [_completed(group) for group in _groups(studies)]
+    if len(sittings) == 1:
+        return sittings[0]
+    _refuse_twins(sittings)
+    return _one_after_another(first.benchmark, variants, sittings)
+
+
+# --- one study in several exports ------------------------------------------------------------------------------------
+
+
+def _groups(studies: Sequence[Study]) -> list[list[Study]]:
+    """The exports of each study."""
+    groups: list[list[Study]] = []
+    for study in studies:
+        own = [group for group in groups if any(_same(one, study) for one in group)]
+        groups = [group for group in groups if group not in own]
+        groups.append([one for group in own for one in group] + [study])
+    return groups
+
+
+def _same(one: Study, other: Study) -> bool:
+    runs = {run.uid for run in one.runs} & {run.uid for run in other.runs}
+    return one.benchmark.uid == other.benchmark.uid or (bool(runs) and _plan_of(one) == _plan_of(other))
+
+
+def _plan_of(study: Study) -> str:
+    # The stored one first: an export's credentials are taken out, which changes the digest of its specification.
+    return study.benchmark.status.plan_hash or plan_hash(study.benchmark.spec)
+
+
+def _completed(studies: Sequence[Study]) -> Study:
+    """The runs of all exports of one study."""
     first, *others = studies
     if not others:
         return first
@@ -42,11 +99,6 @@ def merged(studies: Sequence[Study]) -> Study:
     )
 
 
-def _plan_of(study: Study) -> str:
-    # The stored one first: an export's credentials are taken out, which changes the digest of its specification.
-    return study.benchmark.status.plan_hash or plan_hash(study.benchmark.spec)
-
-
 def _newer(one: Run, other: Run) -> Run:
     """Of two states of one run the later one.
 
@@ -66,3 +118,128 @@ def _newer(one: Run, other: Run) -> Run:
             " a block is measured once"
         )
     return other if (other.status.verdict is not None) >= (one.status.verdict is not None) else one
+
+
+# --- sittings --------------------------------------------------------------------------------------------------------
+
+
+def _check_work(first: Benchmark, other: Benchmark) -> None:
+    """Refuse what was not measured alike."""
+    one, two = (_work(benchmark.spec) for benchmark in (first, other))
+    found = next(_differences(one, two, "spec"), None)
+    if found:
+        path, before, after = found
+        raise ExportError(
+            f"{other.name} asked for other work than {first.name}: {path} is {_shown(after)}, not {_shown(before)};"
+            " such figures can be compared, not merged"
+        )
+
+
+def _open(variant: Variant) -> Any:
+    return without_secrets(variant.to_json())
+
+
+def _work(spec: QuantBenchmarkSpec) -> JsonObject:
+    content = without_secrets(spec.to_json())
+    sampling = {key: value for key, value in content["sampling"].items() if key not in _MAY_DIFFER}
+    return {**{field: content[field] for field in _WORK}, "sampling": sampling}
+
+
+def _differences(one: Any, other: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+    """The smallest parts of two JSON values that differ, each with its path; None for what is absent."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in dict.fromkeys([*one, *other]):
+            yield from _differences(one.get(key), other.get(key), f"{path}.{key}")
+    elif isinstance(one, list) and isinstance(other, list):
+        for place, (before, after) in enumerate(zip_longest(one, other)):
+            yield from _differences(before, after, f"{path}[{place}]")
+    elif one != other:
+        yield path, one, other
+
+
+def _shown(value: Any) -> str:
+    text = "absent" if value is None else str(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def _union(benchmarks: Sequence[Benchmark]) -> tuple[Variant, ...]:
+    """Every variant once, in the order in which they come."""
+    found: dict[str, tuple[Variant, str]] = {}
+    for benchmark in benchmarks:
+        for place, variant in enumerate(benchmark.spec.variants):
+            known, where = found.setdefault(variant.name, (variant, benchmark.name))
+            path = f"spec.variants[{place}]"
+            difference = next(_differences(_open(known), _open(variant), path), None)
+            if difference:
+                field, before, after = difference
+                raise ExportError(
+                    f"{variant.name} is one variant in {where} and another in {benchmark.name}: {field} is"
+                    f" {_shown(after)}, not {_shown(before)}; rename one of them"
+                )
+    return tuple(variant for variant, _ in found.values())
+
+
+def _refuse_twins(sittings: Sequence[Study]) -> None:
+    """A run counts once: as two starts it would make every interval too narrow."""
+    seen: dict[str, str] = {}
+    for sitting in sittings:
+        for run in sitting.runs:
+            if run.uid in seen:
+                raise ExportError(
+                    f"run {run.name} of {sitting.benchmark.name} stands in {seen[run.uid]}, too: give it once"
+                )
+        seen.update((run.uid, sitting.benchmark.name) for run in sitting.runs)
+
+
+def _one_after_another(head: Benchmark, variants: tuple[Variant, ...], sittings: Sequence[Study]) -> Study:
+    ordered = sorted(sittings, key=lambda study: (min((run.created_at for run in study.runs), default=""), _uid(study)))
+    runs: list[Run] = []
+    blocks = 0
+    for sitting in ordered:
+        own = sorted({run.spec.block for run in sitting.runs})
+        number = {block: place for place, block in enumerate(own, blocks + 1)}
+        for run in sitting.runs:
+            moved = run.spec.model_copy(update={"block": number[run.spec.block]})
+            runs.append(replace(run, spec=moved))
+        blocks += len(own)
+    if blocks > MAX_STARTS:
+        raise ExportError(f"{blocks} blocks in all: a study holds {MAX_STARTS} at most")
+    together = in_order(runs)
+    spec = _spec(head.spec, variants, [sitting.benchmark.spec for sitting in ordered])
+    # What was measured is judged once, with all blocks: when to stop was not this study's decision.
+    sampling = spec.sampling.model_copy(update={"starts": max(1, blocks), "max_starts": max(1, blocks)})
+    whole = spec.model_copy(update={"sampling": sampling})
+    update = figures(whole, together, plan_hash(whole), complete=all(sitting.ended for sitting in ordered))
+    status = head.status.model_copy(update={**update, **_costs(ordered)})
+    digest = hashlib.sha256("/".join(_uid(sitting) for sitting in ordered).encode()).hexdigest()[:16]
+    return Study(replace(head, uid=f"merged-{digest}", spec=spec, status=status), together)
+
+
+def _uid(study: Study) -> str:
+    return study.benchmark.uid
+
+
+def _spec(
+    spec: QuantBenchmarkSpec, variants: tuple[Variant, ...], parts: Sequence[QuantBenchmarkSpec]
+) -> QuantBenchmarkSpec:
+    """The study that all sittings are part of: applied again, it would start each variant as often as they did."""
+    update = {
+        "starts": max(part.sampling.starts for part in parts),
+        "max_starts": max(part.sampling.most_starts for part in parts),
+        "control": any(part.sampling.control for part in parts),
+    }
+    return spec.model_copy(update={"variants": variants, "sampling": spec.sampling.model_copy(update=update)})
+
+
+def _costs(sittings: Sequence[Study]) -> JsonObject:
+    statuses = [sitting.benchmark.status for sitting in sittings]
+    hours = [status.gpu_hours for status in statuses if status.gpu_hours is not None]
+    unended = next((status for sitting, status in zip(sittings, statuses, strict=True) if not sitting.ended), None)
+    return {
+        "conditions": (unended or statuses[-1]).conditions,
+        "gpu_hours": sum(hours) if hours else None,
+        "started_at": min((status.started_at for status in statuses if status.started_at), default=None),
+        "finished_at": None
+        if unended
+        else max((status.finished_at for status in statuses if status.finished_at), default=None),
+    }

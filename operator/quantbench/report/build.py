@@ -64,7 +64,9 @@ def _facts(study: Study) -> list[tuple[str, str]]:
     versions = ", ".join(study.engine_versions()) if study.runs else ""
     least, most = spec.sampling.starts, spec.sampling.most_starts
     starts = str(least) if least == most else f"{least} to {most}"
-    sampling = f"{starts} starts, {spec.sampling.repeats} repeats" + (
+    blocks = max((run.spec.block for run in study.runs), default=0)
+    sittings = f", {blocks} blocks in several sittings" if blocks > most else ""
+    sampling = f"{starts} starts{sittings}, {spec.sampling.repeats} repeats" + (
         ", with control" if spec.sampling.control else ", no control"
     )
     return [
