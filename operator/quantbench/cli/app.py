@@ -11,6 +11,7 @@ import typer
 
 from quantbench import __version__
 from quantbench.cli.common import console, errors
+from quantbench.cli.cut import cut
 from quantbench.cli.plan import plan
 from quantbench.cli.report import report
 from quantbench.cli.studies import COMMANDS
@@ -99,4 +100,5 @@ def audit(
 for name, command in COMMANDS.items():
     app.command(name)(command)
 app.command("plan")(plan)
+app.command("cut")(cut)
 app.command("report")(report)

@@ -1,6 +1,7 @@
 """`quantbench plan`: what a study would do, from its YAML alone."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from quantbench.plan import SpecInvalid
 from quantbench.preview import Assumptions, CellPreview, Preview, preview
 
 KIND = "QuantBenchmark"
+OBJECT_NAME, LONGEST_NAME = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", 253
+"""Names of objects in Kubernetes: RFC 1123 subdomains."""
 MOST_BYTES = 8 << 20
 _STYLES = {
     Fate.SUPPORTED: "green",
@@ -83,7 +86,7 @@ def plan(
     assumptions = Assumptions(start_seconds, request_seconds, pass_seconds)
     problems: list[Problem] = []
     plans: list[Preview] = []
-    for where, document in _documents(file):
+    for where, document in documents(file):
         made = planned(where, document, engine_version, assumptions)
         if isinstance(made, Preview):
             plans.append(made)
@@ -132,9 +135,12 @@ def _head(document: Any) -> Iterator[tuple[str, str]]:
     name = metadata.get("name") if isinstance(metadata, Mapping) else None
     if not isinstance(name, str) or not name:
         yield "metadata.name", "a name is needed"
+    elif len(name) > LONGEST_NAME or not re.fullmatch(OBJECT_NAME, name):
+        yield "metadata.name", f"lower-case letters, digits, - and . are expected, {name[:80]!r} found"
 
 
-def _documents(file: Path) -> list[tuple[str, Any]]:
+def documents(file: Path) -> list[tuple[str, Any]]:
+    """The documents of a YAML file, each with what to call it; ends the command where there is none."""
     shown = "standard input" if str(file) == "-" else str(file)
     try:
         raw = sys.stdin.buffer.read(MOST_BYTES + 1) if str(file) == "-" else _read(file)
