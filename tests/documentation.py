@@ -18,6 +18,7 @@ SHELL = frozenset({"console", "bash", "sh", "shell"})
 PROGRAMS = frozenset({"kubectl", "helm", "quantbench", "make"})
 """Programs whose command lines are checked wherever they stand, in the middle of a sentence, too."""
 HELM_VALUES = "values.yaml"
+CONCLUSIONS = "conclusions.yaml"
 
 JsonObject = dict[str, Any]
 
@@ -136,7 +137,7 @@ def others() -> list[Document]:
         if isinstance(document.content, dict)
         and document.content.get("kind") != "QuantBenchmark"
         and set(document.content) != {"spec"}
-        and document.title != HELM_VALUES
+        and document.title not in (HELM_VALUES, CONCLUSIONS)
     ]
 
 

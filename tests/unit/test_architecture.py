@@ -153,6 +153,7 @@ def test_nothing_of_the_core_is_missing_from_the_contract() -> None:
         "plan",
         "raw",
         "preview",
+        "published",
         "regimes",
         "report",
         "resources",

@@ -14,6 +14,7 @@ from quantbench.cli.audit import MOST_BYTES
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data" / "audit"
+PUBLISHED = ROOT / "benchmarks" / "published" / "qwen3-8b.md"
 
 
 def run(*arguments: str | Path) -> Result:
@@ -21,7 +22,7 @@ def run(*arguments: str | Path) -> Result:
 
 
 def test_findings_end_in_one_and_the_answer_comes_first() -> None:
-    result = run(DATA / "published.md")
+    result = run(PUBLISHED)
     assert result.exit_code == 1
     assert result.stdout.splitlines()[0] == "13 findings in 4 tables"
     assert "+26.7% is printed, but the table's own numbers give +23.7 %" in result.stdout
@@ -34,22 +35,22 @@ def test_a_clean_study_ends_in_zero() -> None:
 
 
 def test_json_is_the_whole_report() -> None:
-    result = run(DATA / "published.md", "-o", "json")
+    result = run(PUBLISHED, "-o", "json")
     assert result.exit_code == 1
     report = Report.model_validate(json.loads(result.stdout))
-    assert report.source == "published.md"
+    assert report.source == "qwen3-8b.md"
     assert len(report.findings) == 13
 
 
 def test_markdown_can_be_pasted() -> None:
-    result = run(DATA / "published.md", "--output", "markdown")
-    assert result.stdout.startswith("**13 findings in 4 tables** (published.md)\n")
+    result = run(PUBLISHED, "--output", "markdown")
+    assert result.stdout.startswith("**13 findings in 4 tables** (qwen3-8b.md)\n")
     assert "\n1. **WrongPercentage** (error): FP8 Static" in result.stdout
 
 
 def test_options_reach_the_rules() -> None:
     assert "called 'int3'" in run(DATA / "clean.md", "--baseline", "int3").stderr
-    text = run(DATA / "published.md", "--noise-floor", "1").stdout
+    text = run(PUBLISHED, "--noise-floor", "1").stdout
     assert "differences from the baseline are below the noise floor" not in text
 
 
@@ -84,7 +85,7 @@ def test_the_page_names_every_field_kind_and_outcome() -> None:
 def test_the_page_shows_a_real_run() -> None:
     page = (ROOT / "docs" / "audit.md").read_text()
     shown = page.split("```console\n", 1)[1].split("```", 1)[0].splitlines()
-    assert shown[0] == "$ quantbench audit tests/data/audit/published.md"
-    real = run(DATA / "published.md").stdout
+    assert shown[0] == "$ quantbench audit benchmarks/published/qwen3-8b.md"
+    real = run(PUBLISHED).stdout
     for line in shown[1:]:
         assert line == "…" or line in real, line

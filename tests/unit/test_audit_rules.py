@@ -15,6 +15,7 @@ from quantbench.audit.rules import audit
 from quantbench.audit.vocabulary import Family
 
 DATA = Path(__file__).parents[1] / "data" / "audit"
+STUDY = Path(__file__).parents[2] / "benchmarks" / "published" / "qwen3-8b.md"
 
 
 def of_file(name: str) -> Report:
@@ -35,7 +36,7 @@ def claim(report: Report, start: str) -> Claim:
     return next(claim for claim in report.claims if claim.text.startswith(start))
 
 
-PUBLISHED = of_file("published.md")
+PUBLISHED = audit(STUDY.read_text(), STUDY.name)
 
 
 # The published study
@@ -49,7 +50,7 @@ def test_the_wrong_percentage_is_one_finding_with_two_places_and_its_likely_orig
     )
     cell, prose = found.places
     assert (cell.table, cell.row, cell.text) == ("H100 80GB", "FP8 Static", "16452.52 (+26.7%)")
-    lines = (DATA / "published.md").read_text().splitlines()
+    lines = STUDY.read_text().splitlines()
     assert lines[cell.line - 1].startswith("| FP8 Static")
     assert "**Static FP8**" in lines[prose.line - 1]
     assert found.arithmetic[0].endswith("FP8 Static 16452.52 / BF16 13305.38 = 1.2365, that is +23.65 %")
@@ -108,7 +109,7 @@ def test_the_load_of_the_published_study() -> None:
     (work,) = of_kind(PUBLISHED, Kind.UNCONTROLLED_LOAD)
     assert "--ignore-eos" in work.sentence
     assert "temperature" not in work.sentence  # vLLM 0.9.2 sends temperature 0 by itself
-    assert (DATA / "published.md").read_text().splitlines()[work.places[0].line - 1].startswith("vllm bench serve")
+    assert STUDY.read_text().splitlines()[work.places[0].line - 1].startswith("vllm bench serve")
     assert of_kind(PUBLISHED, Kind.QUEUEING_TTFT)
     throughput, facts = of_kind(PUBLISHED, Kind.UNSTATED_FACT)
     assert "output tokens or of input and output" in throughput.sentence
@@ -300,7 +301,7 @@ def test_several_rows_of_one_variant_are_repeats() -> None:
 
 
 def test_the_noise_floor_can_be_stated() -> None:
-    text = (DATA / "published.md").read_text()
+    text = STUDY.read_text()
     (found,) = of_kind(audit(text, "s.md", noise_floor=1.0), Kind.SINGLE_RUNS)
     assert found.arithmetic == ()
     assert floor(Family.TTFT, 7.9) == floor(Family.TTFT, None) == 15.0

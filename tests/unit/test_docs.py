@@ -28,6 +28,7 @@ from quantbench.api.rules import violations
 from quantbench.api.schema import KINDS, QUANT_BENCHMARK
 from quantbench.cli import app
 from quantbench.plan import SpecInvalid, make_plan
+from quantbench.published import Conclusions
 from tests import documentation
 from tests.documentation import HELM_VALUES, ROOT, Command, Document, JsonObject, Place
 
@@ -121,6 +122,11 @@ def test_chart_values_are_those_of_the_chart(document: Document, tmp_path: Path)
     file.write_text(yaml.safe_dump(document.content))
     done = helm("template", "quantbench", str(CHART), "--values", str(file))
     assert done.returncode == 0, done.stderr
+
+
+def test_conclusions_are_those_that_the_audit_reads() -> None:
+    shown = [each for each in documentation.documents() if each.title == documentation.CONCLUSIONS]
+    assert [len(Conclusions.model_validate(each.content).conclusions) for each in shown] == [1]
 
 
 def test_every_yaml_of_the_chart_values_kind_is_found() -> None:

@@ -32,6 +32,11 @@ def check_context(document: Document, tables: Sequence[Table], version: EngineVe
     ]
 
 
+def ends_at_eos(document: Document) -> bool:
+    """Whether a load's command is stated that lets each answer end where its own text ends."""
+    return any("--ignore-eos" not in _flags(command.text) for command in _commands(document.code))
+
+
 def _commands(code: Sequence[Text]) -> Iterator[Text]:
     """The load generator's commands; lines that end in a backslash go on."""
     for block in code:

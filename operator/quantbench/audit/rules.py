@@ -31,10 +31,7 @@ def audit(text: str, source: str, baseline: str | None = None, noise_floor: floa
     Raises:
         Unreadable: no table holds a metric, a table is far too long, or no row has the baseline's name.
     """
-    text = text.translate(_CONTROLS)
-    document = read_csv(text) if source.lower().endswith((".csv", ".tsv")) else read_markdown(text)
-    tables = read_tables(document.grids, baseline)
-    _refuse_emptiness(document, tables, baseline)
+    document, tables = read(text, source, baseline)
     version = stated_version(document)
     statements = tuple(clauses(document.passages))
     known = known_words(tables)
@@ -54,6 +51,15 @@ def audit(text: str, source: str, baseline: str | None = None, noise_floor: floa
         claims=tuple(sorted((*figures, *directions), key=lambda claim: claim.line)),
         unread=tuple(place for table in tables for place in _unread(table)),
     )
+
+
+def read(text: str, source: str, baseline: str | None = None) -> tuple[Document, tuple[Table, ...]]:
+    """A text and its tables of figures; arguments and errors as those of `audit`."""
+    text = text.translate(_CONTROLS)
+    document = read_csv(text) if source.lower().endswith((".csv", ".tsv")) else read_markdown(text)
+    tables = read_tables(document.grids, baseline)
+    _refuse_emptiness(document, tables, baseline)
+    return document, tables
 
 
 def _refuse_emptiness(document: Document, tables: tuple[Table, ...], baseline: str | None) -> None:

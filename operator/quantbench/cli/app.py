@@ -73,16 +73,36 @@ def audit(
         float | None,
         typer.Option(min=0.0, max=1000.0, help="Throughput difference in percent that one run each cannot show (7.9)."),
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STUDY",
+            help="Compare with this study instead: an export, several joined by commas, or a name in the cluster.",
+            show_default=False,
+        ),
+    ] = None,
+    conclusions: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --against: YAML with the study's conclusions; absent: FILE with the ending .yaml, if it exists.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Check published figures by their own arithmetic: percentages, equal kernels, single runs, conclusions.
 
-    Exit status: 0 nothing found, 1 findings, 2 the file cannot be read or holds no table of figures.
+    With --against, put them beside what was measured: row by row with intervals, and each conclusion judged by them.
+    Exit status: 0 nothing found, or compared, 1 findings, or nothing to compare, 2 a file cannot be read or holds no
+    table of figures, 3 no such study, 4 the cluster did not answer.
     """
     from quantbench.audit.document import Unreadable
     from quantbench.audit.rules import audit as check
     from quantbench.cli import audit as view
 
     try:
+        if against is not None:
+            _print_comparison(file, against, conclusions, baseline, output)
+            return
         report = check(view.read_file(file), file.name, baseline, noise_floor)
     except Unreadable as error:
         where = f"{file}:{error.line}" if error.line else str(file)
@@ -95,6 +115,19 @@ def audit(
     else:
         console.print(view.as_text(report), highlight=False, soft_wrap=not console.is_terminal)
     raise typer.Exit(1 if report.findings else 0)
+
+
+def _print_comparison(
+    file: Path, against: str, conclusions: Path | None, baseline: str | None, output: AuditOutput
+) -> None:
+    from quantbench.cli.published import compared
+    from quantbench.published.markdown import to_markdown
+
+    found = compared(file, against, conclusions, baseline)
+    if output is AuditOutput.JSON:
+        print(json.dumps(found.model_dump(mode="json", by_alias=True), indent=2, ensure_ascii=False))
+    else:
+        print(to_markdown(found), end="")
 
 
 for name, command in COMMANDS.items():

@@ -1,0 +1,383 @@
+"""A published study beside measured ones: which row is which variant, what agrees, and what its conclusions come to."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from core_support.objects import merged
+from core_support.simulated import failed, measured, study_of
+from quantbench.api.base import JsonObject
+from quantbench.api.benchmark import QuantBenchmarkSpec
+from quantbench.audit.rules import read
+from quantbench.cli import app
+from quantbench.exports import ExportError, Study, to_document
+from quantbench.published import Comparison, Conclusions, compare
+from quantbench.published.document import Agreement, Outcome, Row, Verdict
+from quantbench.published.markdown import to_markdown
+from quantbench.published.matching import gpu_of, target_of, variant_of
+
+ROOT = Path(__file__).parents[2]
+PUBLISHED = ROOT / "benchmarks" / "published" / "qwen3-8b.md"
+TEXT = PUBLISHED.read_text()
+CONCLUSIONS = Conclusions.model_validate(yaml.safe_load(PUBLISHED.with_suffix(".yaml").read_text()))
+LOADS = ("saturated", "c64", "c16", "c1")
+KERNELS = {
+    "fp8-static": "CutlassFP8ScaledMMLinearKernel",
+    "w4a16": "MacheteLinearKernel",
+    "awq": "MacheteLinearKernel",
+    "awq-marlin": "MarlinLinearKernel",
+}
+PLUGIN = failed("PluginMissing", "GGUF left vLLM in 0.24", "", "use an older image")
+PLUGIN["verdict"].pop("logLine")
+
+
+def spec_of(file: str) -> QuantBenchmarkSpec:
+    raw = yaml.safe_load((ROOT / "benchmarks" / "studies" / f"{file}.yaml").read_text())
+    return QuantBenchmarkSpec.model_validate(raw["spec"])
+
+
+def simulated(
+    speeds: Mapping[str, float | Mapping[str, float]],
+    *,
+    starts: int = 3,
+    preempted: Mapping[str, int] | None = None,
+    marks: Mapping[str, str] | None = None,
+    **changes: Any,
+) -> Study:
+    """The H100 study with these variants; a speed may depend on the load, and None is a variant without figures."""
+    whole = spec_of("published-study-h100").to_json()
+    variants = [variant for variant in whole["variants"] if variant["name"] in speeds or variant["name"] == "gguf"]
+    sampling = {"starts": starts, "maxStarts": starts, "repeats": 3, "control": True}
+    spec = QuantBenchmarkSpec.model_validate(merged(whole, {"variants": variants, "sampling": sampling, **changes}))
+
+    def status(variant: str, target: str, block: int) -> JsonObject:
+        if variant == "gguf":
+            return PLUGIN
+        own = speeds["bf16" if variant == "control" else variant]
+        seed, mark = f"{variant}/{target}/{block}", "bf16" if variant == "control" else variant
+        by_load = own if isinstance(own, Mapping) else dict.fromkeys(LOADS, own)
+        found: JsonObject = {}
+        for load, speed in by_load.items():
+            one = measured(spec, speed=speed, seed=seed, noise=0.003, mark=(marks or {}).get(mark, mark))
+            passes = [p for p in one["passes"] if p["load"] == load]
+            for each in passes:
+                each |= {"totalInputTokens": 233_000, "totalOutputTokens": 192_000}
+                if variant == "bf16":
+                    each["server"] = each["server"] | {"preemptions": (preempted or {}).get(load, 0)}
+            found = one | {"passes": [*found.get("passes", []), *passes]}
+        attested = found["attestation"]
+        if variant in KERNELS:
+            attested["linearKernels"] = [{"layer": "AnyLinear", "kernel": KERNELS[variant]}]
+        return found
+
+    return study_of(spec, status)
+
+
+AS_PUBLISHED: Mapping[str, float] = {
+    "bf16": 1.0, "fp8-static": 1.2365, "fp8-dynamic": 1.1481, "w4a16": 1.0226, "awq": 0.97, "kv-fp8": 1.0156,
+}  # fmt: skip
+
+
+def compared(study: Study, text: str = TEXT) -> Comparison:
+    return compare(text, "qwen3-8b.md", study, CONCLUSIONS)
+
+
+@pytest.fixture(scope="module")
+def whole() -> Comparison:
+    return compared(simulated(AS_PUBLISHED))
+
+
+def row(found: Comparison, name: str) -> Row:
+    return next(row for table in found.tables for row in table.rows if row.name == name)
+
+
+# --- which row is which variant ------------------------------------------------------------------------------------
+
+H100_ROWS = {
+    "FP8 Static": "fp8-static", "FP8 Dynamic": "fp8-dynamic", "Int4-W4A16": "w4a16", "BF16": "bf16", "AWQ": "awq",
+    "GPTQ": "gptq-int4", "BF16 (Baseline)": "bf16", "BF16 + KV Cache FP8 (E4M3)": "kv-fp8",
+}  # fmt: skip
+A100_ROWS = {
+    "BF16": "bf16", "GPTQ-Marlin (Int4)": "gptq-int4-marlin", "GPTQ (Int4)": "gptq-int4", "AWQ": "awq",
+    "AWQ Marlin": "awq-marlin", "GPTQ Marlin (Int8)": "gptq-int8-marlin", "GPTQ (Int8)": "gptq-int8",
+    "bitsandbytes": "bitsandbytes", "GGUF (Q4_K_M)": "gguf",
+}  # fmt: skip
+RTX4090_ROWS = {
+    "BF16": "bf16", "AWQ": "awq", "AWQ Marlin": "awq-marlin", "GPTQ (Int8)": "gptq-int8",
+    "GPTQ Marlin": "gptq-int8-marlin",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("version", ["", "-0.9.2"])
+@pytest.mark.parametrize(("gpu", "rows"), [("h100", H100_ROWS), ("a100", A100_ROWS), ("rtx4090", RTX4090_ROWS)])
+def test_every_published_row_is_a_variant_of_the_shipped_study(gpu: str, rows: dict[str, str], version: str) -> None:
+    spec = spec_of(f"published-study-{gpu}{version}")
+    study = study_of(spec, lambda *_: PLUGIN, blocks=0)
+    _, tables = read(TEXT, "x.md")
+    own = [table for table in tables if target_of(gpu_of(table, tables), study)]
+    found = {one.name: variant_of(one, spec.variants) for table in own for one in table.rows}
+    assert {name: variant.name if variant else None for name, variant in found.items()} == rows
+    # Nothing of the study is without a row but what says so.
+    if gpu != "h100" or version:
+        assert {variant.name for variant in spec.variants} == set(rows.values())
+
+
+def test_an_fp8_cache_is_no_fp8_checkpoint() -> None:
+    _, (table,) = read("# H100\n\n| Method | tok/s |\n|---|---|\n| BF16 | 10 |\n| FP8 | 12 |\n", "x.md")
+    spec = spec_of("published-study-h100")
+    of_cache = [variant for variant in spec.variants if variant.name in ("bf16", "kv-fp8")]
+    assert [variant.name if (variant := variant_of(row, of_cache)) else None for row in table.rows] == ["bf16", None]
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_agrees_and_what_differs(whole: Comparison) -> None:
+    static, awq = row(whole, "FP8 Static"), row(whole, "AWQ")
+    assert (static.variant, static.agreement) == ("fp8-static", Agreement.AGREES)
+    assert (awq.variant, awq.agreement) == ("awq", Agreement.DIFFERS)
+    first = static.loads[0]
+    assert (first.load, whole.like_published) == ("saturated", "saturated")
+    throughput = first.ratios[0]
+    # From the table's numbers: 16452.52 / 13305.38, not the +26.7 % that stands beside them.
+    assert throughput.published == pytest.approx(1.23653, abs=1e-5)
+    assert throughput.low is not None
+    assert throughput.high is not None
+    assert throughput.low < throughput.published < throughput.high
+    assert throughput.starts == 3
+    assert [at.load for at in static.loads] == list(LOADS)
+
+
+def test_reasons_come_from_data(whole: Comparison) -> None:
+    assert row(whole, "AWQ").reasons[:3] == (
+        "version: vLLM 0.9.2 there, 0.24.0 here",
+        "kernel: AWQMarlinLinearMethod in vLLM 0.9.2, MacheteLinearKernel attested here",
+        "lengths: answers ended where their own text did there (no --ignore-eos); 233 input and 192 output tokens a"
+        " request here",
+    )
+    # Both versions take Machete for these.
+    assert not any(reason.startswith("kernel") for reason in row(whole, "Int4-W4A16").reasons)
+    near = [reason for reason in row(whole, "Int4-W4A16").reasons if reason.startswith("single run")]
+    assert near
+    assert all("two starts of one server differ by up to" in reason for reason in near)
+
+
+def test_reasons_go_with_what_they_rest_on() -> None:
+    text = TEXT.replace("--num-prompts 1000", "--num-prompts 1000 --ignore-eos").replace("vLLM v0.9.2", "vLLM v0.24.0")
+    assert row(compared(simulated(AS_PUBLISHED), text), "AWQ").reasons == ()
+
+
+def test_what_was_not_measured_says_why() -> None:
+    found = compared(simulated({**AS_PUBLISHED, "gptq-int4": 1.0}))
+    assert row(found, "GPTQ").agreement is Agreement.NOT_PUBLISHED
+    fewer = compared(simulated({"bf16": 1.0, "fp8-static": 1.2}))
+    assert (row(fewer, "AWQ").agreement, row(fewer, "AWQ").message) == (
+        Agreement.NOT_MEASURED,
+        "no variant of the study is this one",
+    )
+    gguf = compared(simulated({"bf16": 1.0}), TEXT.replace("| GPTQ                |", "| GGUF (Q4_K_M) |"))
+    assert row(gguf, "GGUF (Q4_K_M)").message == "PluginMissing: GGUF left vLLM in 0.24"
+
+
+def test_one_start_has_no_interval() -> None:
+    static = row(compared(simulated(AS_PUBLISHED, starts=1)), "FP8 Static")
+    assert static.agreement is Agreement.ONE_RUN
+    assert static.reasons == ()
+
+
+def test_a_study_without_such_a_load_agrees_with_nothing() -> None:
+    found = compared(simulated(AS_PUBLISHED, loads=[{"name": "c16", "maxConcurrency": 16}]))
+    assert found.like_published is None
+    assert row(found, "FP8 Static").agreement is Agreement.NOT_MEASURED
+    assert row(found, "FP8 Static").message == "no load of the study sends all requests at once"
+
+
+def test_two_names_of_one_configuration_are_told() -> None:
+    found = compared(simulated({**AS_PUBLISHED, "gptq-int4": 1.0}, marks={"gptq-int4": "awq"}))
+    assert row(found, "GPTQ").message == "ran the same configuration as awq"
+
+
+def test_tables_of_other_gpus_are_left_out_and_said(whole: Comparison) -> None:
+    assert [table.title for table in whole.tables] == ["H100 80GB", "KV Cache Quantization"]
+    assert whole.left_out == ("RTX 4090: no target has the GPU 4090", "A100 80GB: no target has the GPU A100")
+    with pytest.raises(ExportError, match=r"nothing to compare with demo: .*no target has the GPU H100"):
+        compared(study_of(_elsewhere(), lambda *_: PLUGIN))
+
+
+def _elsewhere() -> QuantBenchmarkSpec:
+    raw = spec_of("published-study-h100").to_json()
+    target = {"name": "l4", "nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-L4"}}
+    return QuantBenchmarkSpec.model_validate({**raw, "targets": [target]})
+
+
+# --- conclusions -----------------------------------------------------------------------------------------------------
+
+
+def verdict(found: Comparison, number: int) -> Verdict:
+    return next(verdict for verdict in found.conclusions if verdict.number == number)
+
+
+def test_the_six_conclusions_are_judged(whole: Comparison) -> None:
+    assert [(one.number, one.outcome) for one in whole.conclusions] == [
+        (1, Outcome.HOLDS),
+        (2, Outcome.CANNOT_BE_SAID),  # memory was never short
+        (3, Outcome.DOES_NOT_HOLD),  # w4a16 is faster
+        (4, Outcome.CANNOT_BE_SAID),  # neither bitsandbytes nor GGUF has figures
+        (5, Outcome.CANNOT_BE_SAID),  # no kernel was asked for
+        (6, Outcome.HOLDS),
+    ]
+    assert "memory was ample at saturated: bf16 preempted 0 of 9000 requests" in verdict(whole, 2).sentence
+    assert verdict(whole, 1).sentence == "holds at saturated, c64, c16, c1"
+
+
+# What is measured → conclusion, outcome and what is said of it.
+Case = tuple[Callable[[], Study], int, Outcome, str]
+CASES: dict[str, Case] = {
+    "static is not faster than dynamic": (
+        lambda: simulated({**AS_PUBLISHED, "fp8-dynamic": 1.4}), 1, Outcome.DOES_NOT_HOLD, "does not hold at saturated"),
+    "one start decides nothing": (
+        lambda: simulated(AS_PUBLISHED, starts=1), 1, Outcome.CANNOT_BE_SAID, "cannot be said at saturated"),
+    "memory is short at one load": (
+        lambda: simulated(AS_PUBLISHED, preempted={"saturated": 500}), 2, Outcome.HOLDS, "holds at saturated"),
+    "most of them are slower": (
+        lambda: simulated({"bf16": 1, "awq": 0.8, "w4a16": 0.9, "fp8-static": 1.2}, preempted={"saturated": 500}),
+        2, Outcome.DOES_NOT_HOLD, "does not hold at saturated"),
+    "weight-only is slower but at one request": (
+        lambda: simulated({"bf16": 1, "awq": {"saturated": 0.9, "c64": 0.9, "c16": 0.9, "c1": 1.8}}),
+        3, Outcome.HOLDS_ONLY_AT, "holds only at saturated, c64, c16; does not hold at c1"),
+    "where memory is short nothing is claimed": (
+        lambda: simulated({"bf16": 1, "awq": {"saturated": 1.5, "c64": 0.9, "c16": 0.9, "c1": 0.9}},
+                          preempted={"saturated": 500}),
+        3, Outcome.HOLDS, "holds at c64, c16, c1"),
+    "bitsandbytes is the slowest": (
+        lambda: simulated({"bf16": 1, "awq": 0.9, "gptq-int4-exllama": 0.3, "bitsandbytes": 0.5}),
+        4, Outcome.HOLDS, "holds at saturated"),
+    "the forced kernel is faster": (
+        lambda: simulated({"bf16": 1, "awq": 0.9, "awq-marlin": 1.0}),
+        5, Outcome.DOES_NOT_HOLD, "does not hold at saturated"),
+    "kernels of another method mean nothing": (
+        lambda: simulated({"bf16": 1, "awq": 0.9, "gptq-int4-marlin": 1.0}),
+        5, Outcome.CANNOT_BE_SAID, "none of the variants that it compares was measured together"),
+    "both kernels are one": (
+        lambda: simulated({"bf16": 1, "awq": 1.2, "awq-marlin": 1.0}, marks={"awq-marlin": "awq"}),
+        5, Outcome.CANNOT_BE_SAID, "cannot be said at saturated"),
+    "an FP8 KV cache costs": (
+        lambda: simulated({**AS_PUBLISHED, "kv-fp8": 0.95}), 6, Outcome.DOES_NOT_HOLD, "does not hold at saturated"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_conclusion_follows_the_figures(case: str) -> None:
+    study, number, outcome, said = CASES[case]
+    found = verdict(compared(study()), number)
+    assert found.outcome is outcome
+    assert said in found.sentence
+
+
+def test_what_decides_is_shown(whole: Comparison) -> None:
+    third = verdict(whole, 3).loads[0]
+    tests = {(test.variant, test.figure.value): test for test in third.tests}
+    against = tests["w4a16", "throughput"]
+    assert (against.against, against.goes, against.starts) == ("bf16", False, 3)
+    assert tests["awq", "throughput"].goes is True
+    assert tests["awq", "tpot"].goes is True
+    assert third.notes == ("memory was ample at saturated: bf16 preempted 0 of 9000 requests",)
+
+
+# --- what is printed -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("exports") / "sitting-1.json"
+    file.write_text(json.dumps(to_document(simulated(AS_PUBLISHED), "1")))
+    return file
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["audit", *map(str, arguments)], env={"COLUMNS": "200"})
+
+
+def test_the_command_prints_the_comparison(export: Path, whole: Comparison) -> None:
+    result = run(PUBLISHED, "--against", export)
+    assert result.exit_code == 0
+    assert result.stdout == to_markdown(whole)
+    assert "| AWQ | `awq` | throughput | 0.733 |" in result.stdout
+    assert "| 3 | Where GPU memory is not short" in result.stdout
+    raw = json.loads(run(PUBLISHED, "--against", export, "-o", "json").stdout)
+    assert Comparison.model_validate(raw) == whole
+
+
+def test_a_table_without_conclusions_beside_it(export: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "other.md"
+    alone.write_text(TEXT)
+    assert "The conclusions" not in run(alone, "--against", export).stdout
+    named = run(alone, "--against", export, "--conclusions", PUBLISHED.with_suffix(".yaml"))
+    assert "The conclusions" in named.stdout
+
+
+@pytest.mark.parametrize(
+    ("conclusions", "said"),
+    [
+        ("conclusions: [", "not YAML"),
+        ("source: x\nconclusions: []\n", "conclusions: Tuple should have at least 1 item"),
+        (
+            "source: x\nconclusions:\n- {number: 1, text: x, claims: [{variants: {methods: [FP9]}, direction: better}]}\n",
+            "conclusions[0].claims[0].variants.methods[0]: Input should be",
+        ),
+        ("source: x\nconclusions:\n- {number: 1, text: x, claim: []}\n", "conclusions[0].claim: unknown field"),
+    ],
+)
+def test_conclusions_that_cannot_be_read(export: Path, tmp_path: Path, conclusions: str, said: str) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(conclusions)
+    result = run(PUBLISHED, "--against", export, "--conclusions", file)
+    assert result.exit_code == 2
+    assert f"{file}: " in result.stderr
+    assert said in result.stderr
+    assert result.stdout == ""
+
+
+def test_other_ends_of_the_command(export: Path, tmp_path: Path) -> None:
+    assert run(PUBLISHED, "--against", tmp_path / "none.json").exit_code == 2
+    foreign = tmp_path / "foreign.md"
+    foreign.write_text("# L4\n\n| Method | tok/s |\n|---|---|\n| BF16 | 10 |\n| AWQ | 11 |\n")
+    result = run(foreign, "--against", export)
+    assert result.exit_code == 1
+    assert "nothing to compare" in result.stderr
+
+
+# --- the page in the documentation -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def page() -> Iterator[Any]:
+    sys.path.insert(0, str(ROOT / "tools"))
+    try:
+        yield importlib.import_module("reference.published")
+    finally:
+        sys.path.remove(str(ROOT / "tools"))
+
+
+def test_the_page_is_what_the_command_prints(page: Any, export: Path, tmp_path: Path) -> None:
+    assert page.exports(tmp_path) == []
+    results = tmp_path / page.RESULTS
+    results.mkdir(parents=True)
+    shutil.copytree(PUBLISHED.parent, tmp_path / "benchmarks" / "published")
+    (results / "attestations.json").write_text('{"kind": "Other"}')
+    assert page.exports(tmp_path) == []
+    shutil.copy(export, results)
+    text = page.text(tmp_path)
+    assert text.endswith(run(PUBLISHED, "--against", export).stdout)
+    assert "weights are random" in text
+    assert f"quantbench audit benchmarks/published/qwen3-8b.md --against {page.RESULTS}/sitting-1.json" in text
