@@ -10,7 +10,7 @@ from benchmarks.loadrunner.engine import Outcome, Window
 from benchmarks.loadrunner.passes import Passed, pass_record
 from benchmarks.loadrunner.spec import Load
 
-LOAD = Load("c16", 2.5, 16, 1.0, 4, 0)
+LOAD = Load("c16", 2.5, 16, 1.0, 4, 0, 1)
 
 
 def result(**changes: Any) -> dict[str, Any]:
