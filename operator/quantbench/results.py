@@ -19,7 +19,7 @@ from quantbench import times
 from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import Load, Workload
 from quantbench.api.run import GPU, ClientHealth, GPUSamples, Latency, Pass, RunLoadPlan, ServerCounters
-from quantbench.validity import Client, Fault, invalid_reason, mean_milliseconds, number
+from quantbench.validity import Client, Fault, api_server_share, invalid_reason, mean_milliseconds, number
 
 MARKER = "QUANTBENCH "
 MAX_LOG_BYTES = 4 * 1024 * 1024
@@ -287,6 +287,7 @@ def _counters(server: Mapping[str, Any]) -> ServerCounters:
         mean_ttft_milliseconds=mean_milliseconds(server.get("ttftSeconds")),
         mean_tpot_milliseconds=mean_milliseconds(server.get("tpotSeconds")),
         mean_queue_milliseconds=mean_milliseconds(server.get("queueSeconds")),
+        api_server_share=api_server_share(server),
         peak_requests_waiting=_count(server.get("peakRequestsWaiting")),
     )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from quantbench import validity
 from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import Workload
 from quantbench.api.names import Verdict
-from quantbench.validity import VERDICTS, Client, invalid_reason
+from quantbench.validity import VERDICTS, Client, api_server_share, invalid_reason
 
 
 def workload(**changes: Any) -> Workload:
@@ -176,6 +178,42 @@ def test_first_tokens_that_come_late_shorten_the_clients_tpot() -> None:
         tpotMilliseconds={"mean": 7.4}, server={"ttftSeconds": served(50.0)}, ttftMilliseconds={"mean": 60.0}
     )
     assert reason(unknown) == "LatenciesDisagree"
+
+
+# Passes of vLLM 0.24 on an H100: three with 1000 requests at once, then one each with 1, 16 and 64, of two servers.
+H100 = Path(__file__).parents[1] / "data" / "passes" / "h100-0.24-bf16-awq.jsonl"
+
+
+def h100_passes() -> list[JsonObject]:
+    return [json.loads(text) for text in H100.read_text().splitlines()]
+
+
+def test_an_api_server_that_lags_behind_its_engine_is_not_the_clients_fault() -> None:
+    for measured in h100_passes():
+        assert invalid_reason(measured, measured["asked"], workload()) is None, measured["load"]
+        share = api_server_share(measured["server"])
+        assert share is not None
+        assert (0.24 < share < 0.36) if measured["load"] == "saturated" else share < 0.003, (measured["load"], share)
+
+
+def test_a_client_that_lags_behind_the_api_server_stays_at_fault() -> None:
+    saturated = h100_passes()[0]
+    for later, wanted in ((300, None), (380, "ClientLate")):
+        e2el = {**saturated["e2elMilliseconds"], "mean": saturated["e2elMilliseconds"]["mean"] + later}
+        found = invalid_reason({**saturated, "e2elMilliseconds": e2el}, 1000, workload())
+        assert (found and found.reason) == wanted, later
+    together = {**saturated["server"], "itlSeconds": {"sum": 17_000.0, "count": 271_393}}
+    found = invalid_reason({**saturated, "server": together}, 1000, workload())
+    assert found is not None
+    assert found.reason == "ClientLate", "the engine was not ahead, so its TPOT should be the client's"
+
+
+@pytest.mark.parametrize("missing", ["itlSeconds", "e2eSeconds", "ttftSeconds"])
+def test_the_api_servers_share_needs_all_three_clocks(missing: str) -> None:
+    served_figures = h100_passes()[0]["server"]
+    for nothing in (None, {"sum": 0.0, "count": 0}, "?"):
+        assert api_server_share({**served_figures, missing: nothing}) is None
+    assert api_server_share(None) is None
 
 
 def test_the_grain_of_a_short_tpot() -> None:

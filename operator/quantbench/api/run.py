@@ -132,6 +132,14 @@ class ServerCounters(Model):
     mean_queue_milliseconds: Number | None = Field(
         default=None, description="Time that requests waited for their first step [ms]."
     )
+    api_server_share: Number | None = Field(
+        default=None,
+        alias="apiServerShare",
+        description=(
+            "Share of the time from first to last token that the engine did not take: how far vLLM's API server lagged"
+            " behind it."
+        ),
+    )
     peak_requests_waiting: Count | None = Field(default=None, description="Most requests seen waiting at one moment.")
 
 

@@ -21,6 +21,7 @@ TELLERS = (
     configurations.failures,
     conditions.crossings,
     conditions.saturation,
+    conditions.api_server_bound,
     conditions.throttled,
     conditions.excluded,
 )

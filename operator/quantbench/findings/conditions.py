@@ -2,16 +2,18 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from quantbench.answer import of_target, place
 from quantbench.api.benchmark import CONTROL, Load
 from quantbench.api.names import Axis, FindingKind
-from quantbench.api.run import GPUSamples
+from quantbench.api.run import GPUSamples, Pass
 from quantbench.api.status import Cell, Crossover, LoadResult
 from quantbench.findings.facts import MOST_EVIDENCE, WITH_FIGURES, Rank, Said, Study, make_finding, percent, were
 from quantbench.regimes import QUEUE_SHARE, Pressure, pressure, series
 
+API_SERVER_SHARE = 0.1
+"""Share of the decode time from which on the API server's lag is told: below, the engines still decide."""
 THROTTLED_SHARE = 0.1
 """Share of the readings with lowered clocks from which on it is told: below, it was a moment."""
 
@@ -97,6 +99,40 @@ def _waited(row: LoadResult, seen: Pressure) -> str:
     if seen.waiting is not None:
         parts.append(f"up to {seen.waiting} requests waiting")
     return ", ".join(parts)
+
+
+def api_server_bound(study: Study) -> Iterator[Said]:
+    """Loads at which vLLM's API server lagged behind the engine: they compare more than GPUs."""
+    for number, load in enumerate(study.spec.loads):
+        for target in study.spec.targets:
+            shares = {
+                cell.variant: share
+                for cell, _ in study.rows(target.name, load)
+                if (share := _api_server_share(study.valid(cell, load.name))) is not None
+            }
+            late = {variant: share for variant, share in shares.items() if share >= API_SERVER_SHARE}
+            if not late:
+                continue
+            least, most = percent(min(late.values())), percent(max(late.values()))
+            yield Said(
+                Rank.CAUTION,
+                make_finding(
+                    FindingKind.API_SERVER_BOUND,
+                    f"{load.name} on {target.name}: vLLM's API server lagged behind the engine for"
+                    f" {least if least == most else f'{least} to {most}'} of the decode time:"
+                    " the figures are what its users get, but the engines differ by more than them",
+                    target=target.name,
+                    load=load.name,
+                    variants=late,
+                    evidence=[f"{variant}: {percent(share)} of the decode time" for variant, share in late.items()],
+                ),
+                number,
+            )
+
+
+def _api_server_share(passes: Sequence[Pass]) -> float | None:
+    known = [one.server.api_server_share for one in passes if one.server.api_server_share is not None]
+    return math.fsum(known) / len(known) if known else None
 
 
 def excluded(study: Study) -> Iterator[Said]:
