@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from cluster.install import PART, SUMS
+from cluster.layout import ClusterError
 
 #: Compressed one by one, side by side; a smaller block compresses worse, a larger one needs more memory.
 _BLOCK = 32 << 20
@@ -56,7 +57,13 @@ class Archive:
 
 
 def files_below(folder: Path, name: str) -> Iterator[Entry]:
-    """Every file below a folder (compiled Python left out) or the file itself, to be called `name` in the archive."""
+    """Every file below a folder (compiled Python left out) or the file itself, to be called `name` in the archive.
+
+    Links are followed: what they lead to may lie outside the folder.
+
+    Raises:
+        ClusterError: a link leads nowhere, or to a folder that holds it.
+    """
     if not folder.is_dir():
         yield Entry(name, folder, _is_executable(folder))
         return
@@ -65,8 +72,12 @@ def files_below(folder: Path, name: str) -> Iterator[Entry]:
             continue
         inside = f"{name}/{path.relative_to(folder)}"
         if path.is_symlink() and not path.exists():
-            raise FileNotFoundError(f"{path} is a link to nowhere")
-        if path.is_file():
+            raise ClusterError(f"{path} is a link to nowhere", 2)
+        if path.is_symlink() and path.is_dir():
+            if path.resolve() in {parent.resolve() for parent in path.parents}:
+                raise ClusterError(f"{path} is a link to a folder that holds it", 2)
+            yield from files_below(path, inside)
+        elif path.is_file():
             yield Entry(inside, path, _is_executable(path))
 
 

@@ -2,7 +2,7 @@
 
 What is unpacked looks like a checkout (`cluster/`, `charts/`, `benchmarks/studies/`) with `carried/` beside:
 
-    carried/bundle.json         images, oldest C library
+    carried/bundle.json         images, oldest C library, processor
     carried/bin/                the Go programs
     carried/programs/           containerd, runc, ip, nft, ... (`cluster.programs`), CNI plugins
     carried/images/NAME/        an OCI layout each; its layers are links into
@@ -134,7 +134,10 @@ def _added(extras: Iterable[Extra], added: list[Path]) -> list[Archive]:
     for extra in extras:
         folder = f"files/{extra.name}"
         name = folder if extra.path.is_dir() else f"{folder}/{extra.path.name}"
-        for entry in archives.files_below(extra.path, name):
+        found = list(archives.files_below(extra.path, name))
+        if not found:
+            raise ClusterError(f"{extra.path} holds no files", 2)
+        for entry in found:
             if members.setdefault(extra.name, {}).setdefault(entry.name, entry) is not entry:
                 raise ClusterError(f"two files of the bundle would be {entry.name}: give one another name", 2)
     made = [Archive(f"files-{name}", tuple(entries.values()), compress=False) for name, entries in members.items()]

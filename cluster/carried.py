@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def here() -> bool:
 
 
 def description() -> dict[str, Any]:
-    """What the bundle says of itself: `images` by short name, and the oldest `glibc` its programs run with."""
+    """What the bundle says of itself: `images` by short name; oldest `glibc` and `machine` for its programs."""
     raw: dict[str, Any] = json.loads((FOLDER / DESCRIPTION).read_text())
     return raw
 
@@ -85,6 +86,9 @@ def archives() -> list[Path]:
 
 def unfit() -> str | None:
     """What keeps the carried programs from running here; None if nothing does."""
+    machine = description()["machine"]
+    if platform.machine() != machine:
+        return f"The programs of this bundle are for {machine}; this machine is {platform.machine()}."
     needed = description()["glibc"]
     words = (os.confstr("CS_GNU_LIBC_VERSION") or "").split()
     found = words[1] if len(words) == 2 else "none"

@@ -56,7 +56,7 @@ def create_cgroup(controllers: tuple[str, ...]) -> None:
     for mount in _cgroup_mounts():
         if listing := _passed_on(mount):
             for controller in controllers:
-                listing.write_text(f"+{controller}")
+                _pass_on(listing, controller)
         (mount / CGROUP).mkdir(exist_ok=True)
 
 
@@ -150,6 +150,13 @@ def _passed_on(mount: Path) -> Path | None:
     """The file of a version 2 hierarchy that says which controllers its groups get; None in version 1."""
     listing = mount / "cgroup.subtree_control"
     return listing if listing.exists() else None
+
+
+def _pass_on(listing: Path, controller: str) -> None:
+    try:
+        listing.write_text(f"+{controller}")
+    except OSError as error:  # the root of a container's namespace may hold processes, or have a controller refused
+        raise ClusterError(f"kubelet needs the controller {controller}, which {listing} refuses: {error}") from error
 
 
 def _members(group: Path) -> Iterator[int]:

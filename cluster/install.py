@@ -18,6 +18,7 @@ import lzma
 import re
 import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -102,7 +103,8 @@ def install(source: Path, target: Path) -> list[str]:
         print(f"unpack {archive.name} ({len(archive.parts)} parts)", flush=True)
         before = _files(record)
         files = _unpack([source / name for name, _ in archive.parts], archive.name.endswith(".xz"), target)
-        _remove(target, before - files)
+        elsewhere = set().union(*(_files(other) for other in records.glob("*.json") if other != record))
+        _remove(target, before - files - elsewhere)  # a file may have moved to another archive
         record.write_text(json.dumps({"digest": archive.digest, "files": sorted(files)}))
     return complaints
 
@@ -127,12 +129,25 @@ def _unpack(parts: list[Path], compressed: bool, target: Path) -> set[str]:
         if hasattr(tarfile, "data_filter"):  # since 3.11.4: refuses to leave the target
             tar.extraction_filter = tarfile.data_filter
         for member in tar:
+            _refuse_to_leave(target, member)
+            # All members are of one time; who tells versions by size and time, as Python does its compiled modules,
+            # would take the next one for this.
+            member.mtime = time.time()
             if not member.isdir():
                 # Unlinked, not overwritten: the old file may be a program that runs, or have a second name elsewhere.
                 (target / member.name).unlink(missing_ok=True)
                 files.add(member.name)
             tar.extract(member, target)
     return files
+
+
+def _refuse_to_leave(target: Path, member: tarfile.TarInfo) -> None:
+    """Raise for a member outside the target, one behind a link out of it, such a link itself, or a special file."""
+    place = target / member.name
+    reached = [place.parent, place.parent / member.linkname] if member.issym() else [place.parent]
+    inside = all(path.resolve().is_relative_to(target) for path in reached)
+    if ".." in place.parts or not inside or not (member.isreg() or member.issym() or member.isdir()):
+        raise BundleError(f"{member.name!r} in the archive would leave {target}")
 
 
 def _files(record: Path) -> set[str]:
@@ -174,12 +189,15 @@ class _Joined(io.RawIOBase):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Unpack; the exit status is 0 when all is there, 1 when parts are missing or damaged, 2 for wrong arguments."""
+    """Unpack; the exit status is 0 when all is there, 1 when parts are missing or damaged, 2 for all else."""
     options = _parser().parse_args(arguments)
+    if sys.version_info < (3, 11):  # noqa: UP036  (the target's Python, which nothing has chosen)
+        print("error: this needs Python 3.11 or newer", file=sys.stderr)
+        return 2
     target = options.to.expanduser().resolve()
     try:
         complaints = install(options.source, target)
-    except BundleError as error:
+    except (BundleError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if complaints:

@@ -8,12 +8,28 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
-from cluster import archives, bundle, carried, cli, embedded, footprint, host, images, install, kind, network, node, oci
+from cluster import (
+    archives,
+    bundle,
+    carried,
+    cli,
+    embedded,
+    footprint,
+    gpu,
+    host,
+    images,
+    install,
+    kind,
+    network,
+    node,
+    oci,
+)
 from cluster.archives import Archive, Entry
 from cluster.layout import ClusterError, Layout
 from cluster.progress import Progress
@@ -178,11 +194,56 @@ def test_a_list_that_is_none_is_refused(text, complaint, tmp_path: Path):
         install.read_sums(tmp_path)
 
 
-@pytest.mark.skipif(not hasattr(tarfile, "data_filter"), reason="a Python older than 3.11.4")
-def test_an_archive_cannot_leave_the_target(tmp_path: Path):
-    parts = packed(tmp_path / "parts", [Archive("evil", (Entry("../outside", b"x"),))])
-    assert unpack(parts, tmp_path / "target").returncode != 0
-    assert not (tmp_path / "outside").exists()
+@pytest.mark.parametrize("old_python", [False, True], ids=["with-data-filter", "without"])
+@pytest.mark.parametrize(
+    "entries",
+    [
+        (Entry("../outside", b"x"),),
+        (Entry("{root}/outside", b"x"),),
+        (Entry("link", link="../outside"), Entry("link/file", b"x")),
+        (Entry("link", link="{root}"), Entry("link/outside", b"x")),
+    ],
+    ids=["parent", "absolute", "relative-link", "absolute-link"],
+)
+def test_an_archive_cannot_leave_the_target(entries, old_python, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    if old_python:  # before 3.11.4
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"mine")
+    root = {"root": tmp_path}
+    evil = tuple(Entry(e.name.format(**root), e.content, link=e.link.format(**root)) for e in entries)
+    parts = packed(tmp_path / "parts", [Archive("evil", evil)])
+    assert install.main(["--from", str(parts), "--to", str(tmp_path / "target")]) == 2
+    assert outside.read_bytes() == b"mine", "neither written over nor removed"
+
+
+def test_a_file_that_moves_to_another_archive_stays(tmp_path: Path):
+    shared, one, two = Entry("shared", b"s"), Entry("one", b"1"), Entry("two", b"2")
+    parts, target = tmp_path / "parts", tmp_path / "target"
+    for made in (
+        [Archive("first", (one,)), Archive("second", (two, shared))],
+        [Archive("first", (one, shared)), Archive("second", (two,))],
+    ):
+        assert unpack(packed(parts, made), target).returncode == 0
+        assert files(target) == {"one": b"1", "two": b"2", "shared": b"s"}
+
+
+def test_what_is_unpacked_is_new_to_those_who_go_by_size_and_time(parts: Path, tmp_path: Path):
+    before = time.time()
+    assert unpack(parts, tmp_path / "target").returncode == 0
+    assert (tmp_path / "target/cluster/a.py").stat().st_mtime > before - 1
+
+
+def test_an_older_python_is_told(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.setattr(sys, "version_info", (3, 10, 12))
+    assert install.main(["--from", str(parts), "--to", str(tmp_path / "target")]) == 2
+    assert "Python 3.11" in capsys.readouterr().err
+
+
+def test_a_target_that_cannot_be_written_is_told(parts: Path, tmp_path: Path, capsys):
+    (tmp_path / "file").touch()
+    assert install.main(["--from", str(parts), "--to", str(tmp_path / "file" / "below")]) == 2
+    assert str(tmp_path / "file") in capsys.readouterr().err
 
 
 # --- what is packed
@@ -227,6 +288,28 @@ def test_what_the_user_adds_lies_in_a_folder_of_its_name(tmp_path: Path):
     assert not any(archive.compress for archive in made)
 
 
+def test_folders_behind_links_are_packed(tmp_path: Path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "weights").write_bytes(b"w")
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "qwen").symlink_to("../disk")
+    (entry,) = archives.files_below(models, "files/models")
+    assert entry.name == "files/models/qwen/weights"
+    (tmp_path / "disk" / "back").symlink_to(models)
+    with pytest.raises(ClusterError, match="back is a link to a folder that holds it"):
+        list(archives.files_below(models, "files/models"))
+    (tmp_path / "disk" / "back").unlink()
+    (tmp_path / "disk" / "lost").symlink_to("nowhere")
+    with pytest.raises(ClusterError, match="lost is a link to nowhere"):
+        list(archives.files_below(models, "files/models"))
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path):
+    with pytest.raises(ClusterError, match=f"{tmp_path} holds no files"):
+        bundle._added([bundle.Extra("wheels", tmp_path)], [])
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -259,7 +342,7 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path):
 def unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "target" / "carried"
     (folder / "bin").mkdir(parents=True)
-    (folder / carried.DESCRIPTION).write_text('{"images": ["pause", "operator"], "glibc": "2.34"}')
+    (folder / carried.DESCRIPTION).write_text('{"images": ["pause", "operator"], "glibc": "2.34", "machine": "x86_64"}')
     monkeypatch.setattr(carried, "FOLDER", folder)
     return folder
 
@@ -293,6 +376,9 @@ def test_a_machine_with_an_older_c_library_is_told(unpacked: Path, monkeypatch: 
         monkeypatch.setattr("os.confstr", lambda _, version=version: version)
         assert bool(carried.unfit()) == complaint, version
     monkeypatch.setattr("os.confstr", lambda _: "glibc 2.34")
+    with monkeypatch.context() as another:
+        another.setattr("platform.machine", lambda: "aarch64")
+        assert "for x86_64; this machine is aarch64" in str(carried.unfit())
     monkeypatch.setattr(carried, "_SECCOMP", "libnowhere.so.2")
     assert "libnowhere.so.2" in str(carried.unfit())
 
@@ -340,11 +426,12 @@ def test_without_nftables_the_api_server_stands_at_the_services_address(
     monkeypatch.setattr(footprint, "survey", lambda: ({}, ()))
     monkeypatch.setattr(footprint, "disabled_controllers", lambda: ("hugetlb",))
     monkeypatch.setattr(network, "output", _refuse)
+    monkeypatch.setenv(gpu.ROOT_VARIABLE, str(tmp_path))
     there = Layout(tmp_path / "state")
     own = embedded._own_record(there, "embedded")
     assert (own.services, own.ports.apiserver, own.controllers) == (False, 443, ("hugetlb",))
     assert load(there) == own
-    assert [daemon.name for daemon in node.daemons(there, own, Path("kube-0"))] == ["kubelet"]
+    assert [daemon.name for daemon in node.daemons(there, own, Path("kube-0"), {})] == ["kubelet"]
     monkeypatch.setattr(embedded.controlplane, "component_health", lambda *_: {})
     monkeypatch.setattr(embedded.network, "complaint", lambda: None)
     said = {line.name: line for line in embedded.health(there)}
@@ -387,6 +474,13 @@ def test_controllers_that_kubelet_wants_are_passed_on_in_version_2(tmp_path: Pat
     assert (unified / "quantbench").is_dir()
     footprint.disable_controllers(("cpuset",))
     assert listing.read_text() == "-cpuset"
+
+
+def test_a_controller_that_the_machine_does_not_pass_on_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "cgroup.subtree_control").mkdir()  # any write fails, as to a group that holds processes
+    monkeypatch.setattr(footprint, "_cgroup_mounts", lambda: [tmp_path])
+    with pytest.raises(ClusterError, match=r"controller cpuset.*cgroup\.subtree_control"):
+        footprint.create_cgroup(("cpuset",))
 
 
 def test_a_path_too_long_for_kubelets_sockets_is_refused_at_once(monkeypatch: pytest.MonkeyPatch):
