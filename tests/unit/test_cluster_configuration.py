@@ -205,7 +205,16 @@ def test_an_image_layout_is_whole_and_the_same_each_time(tmp_path: Path):
 def test_a_record_comes_back_as_it_was_written(tmp_path: Path):
     layout = Layout(tmp_path / "state")
     assert record.load(layout) is None
-    written = Record("embedded", "198.18.0.2", Ports(1, 2, 3, 4, 5), {"vm/panic_on_oom": "0"}, ("/var/lib/cni",))
+    written = Record(
+        "embedded",
+        "198.18.0.2",
+        Ports(1, 2, 3, 4, 5),
+        services=False,
+        gpu_root="/",
+        controllers=("cpu",),
+        sysctls={"vm/panic_on_oom": "0"},
+        created=("/var/lib/cni",),
+    )
     written.save(layout)
     assert record.load(layout) == written
     layout.record.write_text("{")
