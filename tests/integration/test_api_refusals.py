@@ -82,6 +82,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "negative rate": ({"loads.0.requestRate": -1}, "spec.loads[0].requestRate: Invalid value: "),
     "rate that is no number": ({"loads.0.requestRate": "fast"}, 'spec.loads[0].requestRate: Invalid value: "fast": '),
     "no repeats": ({"sampling.repeats": 0}, "spec.sampling.repeats: Invalid value: 0: "),
+    "no repeats of a load": ({"loads.0.repeats": 0}, "spec.loads[0].repeats: Invalid value: 0: "),
+    "too many passes": (
+        {"loads": [{"name": f"l{number}", "repeats": 20} for number in range(11)], "sampling.repeats": 1},
+        "the repeats of all loads must not exceed 200 together",
+    ),
     "no parallelism": ({"limits.parallelism": 0}, "spec.limits.parallelism: Invalid value: 0: "),
     "negative time-out": ({"limits.startTimeout": "-5m"}, 'spec.limits.startTimeout: Invalid value: "-5m": '),
     "time-out that is no time": ({"limits.loadTimeout": "soon"}, 'spec.limits.loadTimeout: Invalid value: "soon": '),

@@ -57,8 +57,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     f"variants (with the control) × targets × loads must not exceed {MAX_ROWS}: split the study": (
         {"targets": [{"name": f"t{n}"} for n in range(16)], "loads": [{"name": f"l{n}"} for n in range(32)]}, "spec"),
     f"the repeats of all loads must not exceed {MAX_PASSES} together": (
-        {"loads": [{"name": f"l{n}"} for n in range(21)] + [{"name": "one", "repeats": 1}],
-         "sampling": {"repeats": 10}}, "spec"),
+        {"loads": [{"name": f"l{n}", "repeats": 20} for n in range(11)], "sampling": {"repeats": 1}}, "spec"),
     "give one of value and valueFrom": (
         {"engine": {"podTemplate": {"env": [{"name": "A", "value": "x", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}}},
         "spec.engine.podTemplate.env[0]"),
@@ -210,6 +209,13 @@ def planned(*arguments: str, spec: dict[str, Any] = SEVERAL) -> dict[str, Any]:
     (made,) = json.loads(result.stdout)
     found: dict[str, Any] = made
     return found
+
+
+def test_passes_are_counted_load_by_load() -> None:
+    loads = [{"name": "a", "warmupPrompts": 0}, {"name": "b", "warmupPrompts": 0, "repeats": 1}]
+    one = planned("--pass-seconds", "36", spec=merged(SEVERAL, {"loads": loads[:1]}))["cells"][0]
+    two = planned("--pass-seconds", "36", spec=merged(SEVERAL, {"loads": loads}))["cells"][0]
+    assert two["estimatedGPUHoursPerStart"] - one["estimatedGPUHoursPerStart"] == pytest.approx(0.01)
 
 
 def test_json_says_cells_order_flags_and_cost() -> None:

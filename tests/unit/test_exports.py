@@ -246,6 +246,13 @@ def test_wrong_results_are_refused_by_field(changes: dict[str, Any], said: str) 
         study_of_results("x", [("a.json", RESULT | changes)])
 
 
+def test_each_load_has_as_many_repeats_as_its_files() -> None:
+    files = [(f"bf16/{n}.json", RESULT) for n in range(3)] + [("bf16/c8.json", RESULT | {"max_concurrency": 8})]
+    spec = study_of_results("x", files).benchmark.spec
+    assert spec.sampling.repeats == 3
+    assert {load.name: load.repeats for load in spec.loads} == {"saturated": None, "c8": 1}
+
+
 def test_more_than_a_study_holds_is_refused() -> None:
     with pytest.raises(ExportError, match="variants"):
         study_of_results("x", [(f"v{n}/a.json", RESULT) for n in range(40)])

@@ -251,6 +251,8 @@ def test_a_server_does_not_outlive_its_limits() -> None:
     spec = study(limits=limits, loads=[{"name": "a"}, {"name": "b", "warmupPrompts": 0}], sampling={"repeats": 3})
     # 6 passes, one warm-up, and one more load timeout for the imports.
     assert longest_life(run(spec).spec) == 110 + 8 * 1000
+    once = study(limits=limits, loads=[{"name": "a", "repeats": 1}, {"name": "b", "warmupPrompts": 0}])
+    assert longest_life(run(once).spec) == 110 + (1 + 3 + 1 + 1) * 1000
     endless = run(study(limits={"loadTimeout": "9999999h"}))
     assert pods(endless)["server"]["spec"]["activeDeadlineSeconds"] == 2**31 - 1
 

@@ -111,7 +111,7 @@ def study_of_results(name: str, files: Sequence[tuple[str, Mapping[str, Any]]], 
     chosen = baseline or next(iter([v for v in places if _BASELINE.search(v)] or places))
     if chosen not in places:
         raise ExportError(f"baseline {chosen!r} is not among the variants {', '.join(places)}")
-    repeats = max(len(documents) for of_load in places.values() for documents in of_load.values())
+    repeats = {load: max(len(found.get(load, ())) for found in places.values()) for load in loads}
     spec = _spec(files[0][1], list(places), chosen, list(loads.values()), repeats)
     try:
         runs = tuple(_run(name, spec, place, *item) for place, item in enumerate(places.items(), 1))
@@ -166,8 +166,9 @@ def _load(name: str, document: Mapping[str, Any]) -> Load:
 
 
 def _spec(
-    sample: Mapping[str, Any], variants: Sequence[str], baseline: str, loads: Sequence[Load], repeats: int
+    sample: Mapping[str, Any], variants: Sequence[str], baseline: str, loads: Sequence[Load], repeats: Mapping[str, int]
 ) -> QuantBenchmarkSpec:
+    most = max(repeats.values())
     try:
         return QuantBenchmarkSpec.model_validate(
             {
@@ -177,8 +178,11 @@ def _spec(
                 "baseline": baseline,
                 "targets": [{"name": TARGET}],
                 "workload": {"dataset": {}},
-                "loads": [load.to_json() for load in loads],
-                "sampling": {"starts": 1, "repeats": repeats, "control": False},
+                "loads": [
+                    load.to_json() | ({"repeats": repeats[load.name]} if repeats[load.name] < most else {})
+                    for load in loads
+                ],
+                "sampling": {"starts": 1, "repeats": most, "control": False},
             }
         )
     except ValidationError as error:
