@@ -126,6 +126,10 @@ VLLM = {
         "INFO 07-15 12:49:50 [gptq_marlin.py:266] Using MacheteLinearKernel for GPTQMarlinLinearMethod\n"
         "ERROR 07-15 12:50:26 [core.py:586] torch._dynamo.exc.Unsupported: Attempted to call function marked as skipped",
         V.KERNEL_BROKEN, "CompilationFailed", "marked as skipped", "Marlin"),
+    "Machete without torch.compile, vllm#20986": (
+        "ERROR 07-15 12:50:26 [core.py:586] NotImplementedError: machete_mm(..) is not implemented for a_type=BFloat16,"
+        " b_type=uint4b8, out_type=BFloat16, with_group_scale_type=BFloat16, with_group_zeropoint_type=Int",
+        V.KERNEL_BROKEN, "KernelMissing", "zeropoint_type=Int", "Marlin"),
     "e5m2 with an FP8 checkpoint": (
         "ValueError: fp8_e5m2 kv-cache is not supported with fp8 checkpoints.", V.UNSUPPORTED,
         "KVCacheDTypeUnsupported", "fp8_e5m2", "fp8_e4m3"),

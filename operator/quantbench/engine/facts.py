@@ -69,11 +69,10 @@ GPTQ_OLD_GPU = Fact(
 )
 MACHETE_092 = Fact(
     Fate.EXPECTED_TO_FAIL,
-    "on Hopper vLLM 0.9.2 takes Machete for GPTQ, and torch.compile fails on it (vllm#20986)",
-    "kernel Marlin or ExLlamaV2, or --enforce-eager, avoids it",
+    "on Hopper vLLM 0.9.2 takes Machete for GPTQ and hands it zero points that it cannot take (vllm#20986)",
+    "kernel Marlin or ExLlamaV2 avoids it, --enforce-eager does not; vLLM 0.10 mended it (vllm#21066)",
     low=HOPPER,
     high=HOPPER,
-    unless="--enforce-eager",
 )
 GGUF_QWEN3 = Fact(
     Fate.EXPECTED_TO_FAIL,

@@ -95,7 +95,7 @@ _GPTQ_MARLIN = (
                "--linear-backend=marlin", low=75),
 )  # fmt: skip
 _GPTQ_MACHETE = (
-    kernel_row("0.9.2", "0.10", "vllm#20986: torch._dynamo.exc.Unsupported", "MacheteLinearKernel",
+    kernel_row("0.9.2", "0.10", "0.9.2 mixed_precision/machete.py: passes qzeros on; vllm#20986", "MacheteLinearKernel",
                "--quantization=gptq_marlin", notes=(NO_BACKEND_FLAG,), facts=(MACHETE_092,), low=90, high=90),
     kernel_row("0.10", "0.22", "0.10 gptq_marlin.py, mixed_precision/machete.py", "MacheteLinearKernel",
                "--quantization=gptq_marlin", notes=(NO_BACKEND_FLAG,), low=90, high=90),

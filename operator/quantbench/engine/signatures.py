@@ -134,8 +134,11 @@ QUANTIZATION = (
 
 KERNEL_BROKEN = (
     Signature("torch._dynamo.exc.Unsupported", _BROKEN, "CompilationFailed",
-              "torch.compile fails on Machete here (vllm#20986 in 0.9.2): use kernel Marlin, or add --enforce-eager",
+              "vLLM 0.9.2 hands GPTQ's zero points to Machete (vllm#20986): use kernel Marlin, or vLLM 0.10 or newer",
               seen="machete"),
+    # csrc/quantization/machete/generate.py: no kernel of these types, e.g. vllm#20986 with --enforce-eager
+    Signature("machete_mm(..) is not implemented for", _BROKEN, "KernelMissing",
+              "Machete has no kernel for this checkpoint's types: use kernel Marlin, or another vLLM version"),
     Signature("torch._dynamo.exc.", _FAILED, "CompilationFailed",
               "add --enforce-eager to args, or use another vLLM version"),
     Signature("torch._inductor.exc.", _FAILED, "CompilationFailed",

@@ -66,7 +66,7 @@ def _gptq_rows(*, eight_bit: bool) -> tuple[Row, ...]:
     converted = ("gptq", "gptq_marlin", "cpu_gptq", "gptq_bitblas", "ipex")
     one_class = ("auto_gptq", "gptq")
     return (
-        Row("0.9.2", "0.10", "0.9.2 gptq_marlin.py, kernels/mixed_precision/__init__.py; vllm#20986",
+        Row("0.9.2", "0.10", "0.9.2 gptq_marlin.py, kernels/mixed_precision/machete.py; vllm#20986",
             facts=(facts.MACHETE_092, facts.GPTQ_CONVERTED_80, facts.GPTQ_OLD_GPU),
             choices=(old, *facts.mixed_precision(80, one_group=eight_bit)),
             quantization=("gptq", "gptq_marlin", "gptq_bitblas", "ipex"), min_capability=60),
