@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dashboards import fleet, health, study
 from quantbench.api.schema import QUANT_BENCHMARK, QUANT_BENCHMARK_RUN
-from reference import api, capabilities, cli, crds, methods, metrics, published
+from reference import api, capabilities, cli, crds, methods, metrics, published, studies
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -39,6 +39,7 @@ TARGETS = [
     Target("docs/reference/methods.md", methods.text),
     Target("docs/reference/capabilities.md", capabilities.text),
     Target("docs/reference/metrics.md", metrics.text),
+    Target("docs/reference/published-study.md", partial(studies.text, ROOT)),
     # Measurements decide whether there is such a page.
     *([Target("docs/published-study-h100.md", partial(published.text, ROOT))] if published.exports(ROOT) else []),
 ]

@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+import yaml
 
 from harness.api import Api, JsonObject, Refused, path_of
 from harness.study import Space
@@ -10,6 +11,12 @@ from tests import documentation
 
 NOT_INSTALLED = frozenset({"kueue.x-k8s.io"})
 """API groups that the docs show and the tests' API server does not have."""
+STUDIES = sorted((documentation.ROOT / "benchmarks" / "studies").glob("*.yaml"))
+SHIPPED = [
+    pytest.param(study, id=f"{file.name}-{place}")
+    for file in STUDIES
+    for place, study in enumerate(yaml.safe_load_all(file.read_text()))
+]
 SHOWN = [pytest.param(study, id=str(document)) for document, study in documentation.studies()] + [
     pytest.param(document.content, id=str(document))
     for document in documentation.others()
@@ -27,7 +34,7 @@ async def try_out(api: Api, space: Space, manifest: JsonObject) -> None:
     await api.call("POST", path, placed, dryRun="All", fieldValidation="Strict")
 
 
-@pytest.mark.parametrize("manifest", SHOWN)
+@pytest.mark.parametrize("manifest", SHOWN + SHIPPED)
 async def test_the_api_server_takes_what_is_shown(api: Api, module_space: Space, manifest: JsonObject) -> None:
     await try_out(api, module_space, manifest)
 

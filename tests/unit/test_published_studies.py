@@ -11,6 +11,7 @@ from quantbench.api.benchmark import CONTROL, QuantBenchmarkSpec
 from quantbench.engine.rows import Fate
 from quantbench.fates import CellFate
 from quantbench.plan import engine_version, fates, make_plan
+from quantbench.preview import Assumptions, preview
 from quantbench.results import prompts
 
 STUDIES = Path(__file__).parents[2] / "benchmarks" / "studies"
@@ -80,6 +81,13 @@ def test_another_architecture_may_be_read_from_a_gguf_file() -> None:
         }
     )
     assert {cell.variant: cell.fate for cell in fates(llama)}["gguf"] is Fate.SUPPORTED
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_budget_holds_the_whole_plan(name: str) -> None:
+    made = preview(*read(name), Assumptions())
+    assert made.warnings == ()
+    assert made.server_starts[0] == 2 * sum(1 for cell in made.cells if cell.starts)
 
 
 def test_the_names_and_the_loads() -> None:
