@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,14 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from core_support.objects import merged
+from core_support.objects import at, merged
 from core_support.simulated import failed, measured, study_of
 from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import QuantBenchmarkSpec
 from quantbench.audit.rules import read
 from quantbench.cli import app
 from quantbench.exports import ExportError, Study, to_document
+from quantbench.exports import merged as put_together
 from quantbench.published import Comparison, Conclusions, compare
 from quantbench.published.document import Agreement, Outcome, Row, Verdict
 from quantbench.published.markdown import to_markdown
@@ -282,6 +285,72 @@ def test_a_conclusion_follows_the_figures(case: str) -> None:
     found = verdict(compared(study()), number)
     assert found.outcome is outcome
     assert said in found.sentence
+
+
+def sittings(one: Mapping[str, float], other: Mapping[str, float], *, starts: int = 3) -> Study:
+    """Two sittings in one; the machine of the second has half the pace."""
+    parts = (simulated(one), simulated({name: speed / 2 for name, speed in other.items()}, starts=starts))
+    made = []
+    for number, part in enumerate(parts):
+        runs = tuple(replace(run, uid=f"{number}-{run.uid}", created_at=at(9000.0 * number)) for run in part.runs)
+        made.append(Study(replace(part.benchmark, uid=f"sitting-{number}"), runs))
+    return put_together(made)
+
+
+def test_variants_of_different_sittings_are_compared_by_way_of_the_baseline() -> None:
+    found = compared(sittings({"bf16": 1.0, "fp8-static": 1.24}, {"bf16": 1.0, "fp8-dynamic": 1.15}))
+    first = verdict(found, 1)
+    assert (first.outcome, first.sentence) == (Outcome.HOLDS, "holds at saturated, c64, c16, c1")
+    tests = {(test.variant, test.against): test for test in first.loads[0].tests if test.figure == "throughput"}
+    indirect = tests.pop(("fp8-static", "fp8-dynamic"))
+    assert indirect.through_baseline
+    assert not any(test.through_baseline for test in tests.values())
+    assert indirect.ratio == pytest.approx(1.24 / 1.15, rel=0.01)
+    widths = [math.log((test.high or 0) / test.ratio) for test in tests.values()]
+    assert len(widths) == 2
+    assert math.log((indirect.high or 0) / indirect.ratio) == pytest.approx(math.hypot(*widths), rel=1e-3)
+    assert math.log(indirect.ratio / (indirect.low or 0)) == pytest.approx(math.hypot(*widths), rel=1e-3)
+    assert f"≈ {indirect.ratio:.3f} [" in to_markdown(found)
+    # One start of one of them has no interval, by whatever way.
+    single = verdict(compared(sittings({"bf16": 1.0, "fp8-static": 1.24}, {"bf16": 1, "fp8-dynamic": 1}, starts=1)), 1)
+    assert single.outcome is Outcome.CANNOT_BE_SAID
+
+
+def test_another_checkpoint_of_a_method_is_another_quantization() -> None:
+    found = verdict(compared(simulated({**AS_PUBLISHED, "fp8-block": 1.5})), 1)
+    assert {name for test in found.loads[0].tests for name in (test.variant, test.against)} == {
+        "bf16", "fp8-static", "fp8-dynamic",
+    }  # fmt: skip
+
+
+def test_two_names_of_one_configuration_have_one_say() -> None:
+    speeds = {"bf16": 1.0, "w4a16": 0.8, "awq": 1.2, "awq-marlin": 1.2}
+    apart = compared(simulated(speeds, preempted={"saturated": 500}))
+    assert verdict(apart, 2).outcome is Outcome.HOLDS  # two of three
+    one = compared(simulated(speeds, preempted={"saturated": 500}, marks={"awq-marlin": "awq"}))
+    assert verdict(one, 2).outcome is Outcome.DOES_NOT_HOLD  # one of two
+
+
+def test_a_claim_that_could_not_be_tested_leaves_its_conclusion_open() -> None:
+    found = verdict(compared(simulated({"bf16": 1.0, "kv-fp8": 1.05})), 6)
+    assert [test.goes for test in found.loads[0].tests] == [True]
+    assert found.outcome is Outcome.CANNOT_BE_SAID
+    assert found.loads[0].notes == ("not compared: none of the variants that it compares was measured together",)
+
+
+def test_a_claim_whose_condition_is_not_met_says_nothing() -> None:
+    claims = [
+        {"variants": {"methods": ["FP8Static"]}, "direction": "better"},
+        {"variants": {"methods": ["FP8Static"]}, "direction": "worse", "memory": "short"},
+    ]
+    content = {"source": "here", "conclusions": [{"number": 1, "text": "x", "claims": claims}]}
+    conclusions = Conclusions.model_validate(content)
+    ample = simulated({"bf16": 1.0, "fp8-static": 1.2})
+    short = simulated({"bf16": 1.0, "fp8-static": 1.2}, preempted={"c16": 500})
+    assert verdict(compare(TEXT, "x.md", ample, conclusions), 1).sentence == "holds at saturated, c64, c16, c1"
+    assert verdict(compare(TEXT, "x.md", short, conclusions), 1).sentence == (
+        "holds only at saturated, c64, c1; does not hold at c16"
+    )
 
 
 def test_what_decides_is_shown(whole: Comparison) -> None:

@@ -143,6 +143,23 @@ def test_blocks_that_collide_would_be_refused() -> None:
     assert ratios(merged([one, other]))["fp8", "saturated"][1] == 4
 
 
+def test_an_export_with_two_runs_in_one_place_is_refused() -> None:
+    raw = to_document(merged([sitting("a", "bf16", "fp8"), sitting("b", "bf16", "awq", after=5000)]), "1")
+    for run in raw["runs"]:
+        run["spec"]["block"] = (run["spec"]["block"] - 1) % 2 + 1
+    with pytest.raises(ExportError, match=r"runs: .* and .* are both bf16 on h100 in block [12]"):
+        from_document(json.loads(json.dumps(raw)))
+
+
+def test_runs_of_one_name_are_told_apart() -> None:
+    parts = [sitting(name, "bf16", "fp8", after=5000 * place) for place, name in enumerate("ab")]
+    parts = [
+        Study(one.benchmark, tuple(dataclasses.replace(run, name=run.name[2:]) for run in one.runs)) for one in parts
+    ]
+    assert {run.name for run in parts[0].runs} == {run.name for run in parts[1].runs}
+    assert len({run.name for run in merged(parts).runs}) == 8
+
+
 def test_a_run_counts_once() -> None:
     one, other = sitting("a", "bf16", "fp8"), sitting("b", "bf16", "awq", after=5000)
     whole = merged([one, other])

@@ -70,6 +70,12 @@ def from_document(document: Any, *, with_runs: bool = True) -> Study:
         raise ExportError(f"{where}: metadata.{error.args[0]} is missing") from error
     except (AttributeError, TypeError, ValueError) as error:
         raise ExportError(f"{where}: {error}") from error
+    places: dict[tuple[str, str, int], str] = {}
+    for run in read:
+        other = places.setdefault((*run.cell, run.spec.block), run.name)
+        if other != run.name:
+            cell = f"{run.spec.variant.name} on {run.spec.target.name}"
+            raise ExportError(f"runs: {other} and {run.name} are both {cell} in block {run.spec.block}")
     return Study(benchmark, in_order(read))
 
 

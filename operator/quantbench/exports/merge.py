@@ -194,13 +194,17 @@ def _refuse_twins(sittings: Sequence[Study]) -> None:
 def _one_after_another(head: Benchmark, variants: tuple[Variant, ...], sittings: Sequence[Study]) -> Study:
     ordered = sorted(sittings, key=lambda study: (min((run.created_at for run in study.runs), default=""), _uid(study)))
     runs: list[Run] = []
+    names: set[str] = set()
     blocks = 0
     for sitting in ordered:
         own = sorted({run.spec.block for run in sitting.runs})
         number = {block: place for place, block in enumerate(own, blocks + 1)}
         for run in sitting.runs:
             moved = run.spec.model_copy(update={"block": number[run.spec.block]})
-            runs.append(replace(run, spec=moved))
+            # Results of other tools may give two runs one name; what is written per run would overwrite the other's.
+            name = run.name if run.name not in names else f"{run.name[:57].rstrip('-.')}-{moved.block}"
+            names.add(name)
+            runs.append(replace(run, name=name, spec=moved))
         blocks += len(own)
     if blocks > MAX_STARTS:
         raise ExportError(f"{blocks} blocks in all: a study holds {MAX_STARTS} at most")

@@ -75,6 +75,9 @@ class Test(Model):
     low: float | None = Field(description="Lower end of its 95 % interval; null with one start.")
     high: float | None = Field(description="Upper end; null likewise.")
     starts: int = Field(description="Blocks that it rests on.")
+    through_baseline: bool = Field(
+        description="They share too few blocks: it is the quotient of their ratios to the baseline."
+    )
     same_configuration: bool = Field(description="Both ran one configuration, so that their difference means nothing.")
     goes: bool | None = Field(description="Whether it goes the conclusion's way, significantly; null: open.")
 

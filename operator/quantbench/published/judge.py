@@ -7,9 +7,11 @@ open, and so is one between variants that ran the same configuration.
 from collections.abc import Iterator, Sequence
 
 from quantbench.api.benchmark import Load, Variant
-from quantbench.published.claims import Claim, Conclusion, Direction, Figure, Share
+from quantbench.api.names import Method
+from quantbench.published.claims import Claim, Conclusion, Direction, Figure, Group, Share
 from quantbench.published.document import Judged, Outcome, Test, Verdict
 from quantbench.published.measured import Measured
+from quantbench.statistics import Metric, Ratio
 
 
 def judge(conclusion: Conclusion, targets: Sequence[Measured]) -> Verdict:
@@ -18,10 +20,11 @@ def judge(conclusion: Conclusion, targets: Sequence[Measured]) -> Verdict:
     for measured in targets:
         for load in measured.loads:
             tests = [(claim, *_tests(claim, measured, load)) for claim in conclusion.claims]
-            outcome = _together([_outcome(claim, own) for claim, own, _ in tests if own])
             silent += [why for _, own, why in tests if why and not own]
-            if outcome is None:
+            if not any(own for _, own, _ in tests):
                 continue
+            asked = [(claim, own) for claim, own, _ in tests if own or _applies(claim, measured, load)]
+            outcome = _together([_outcome(claim, own) for claim, own in asked])
             made = dict.fromkeys(test for _, own, _ in tests for test in own)
             notes = dict.fromkeys(why if own else f"not compared: {why}" for _, own, why in tests if why)
             judged.append(
@@ -55,20 +58,36 @@ def _tests(claim: Claim, measured: Measured, load: Load) -> tuple[list[Test], st
 
 def _pairs(claim: Claim, measured: Measured) -> Iterator[tuple[Variant, Variant]]:
     baseline = measured.study.benchmark.spec.baseline
-    for variant in measured.variants:
-        if not claim.variants.holds(variant):
-            continue
-        for other in measured.variants:
-            meant = other.name == baseline if claim.against is None else claim.against.holds(other)
+    others = [one for one in measured.variants if one.name == baseline]
+    if claim.against is not None:
+        others = _members(claim.against, measured)
+    for variant in _members(claim.variants, measured):
+        for other in others:
             alike = not claim.same_method or variant.method is other.method
-            if meant and alike and variant.name != other.name:
+            if alike and variant.name != other.name:
                 yield variant, other
+
+
+def _members(group: Group, measured: Measured) -> list[Variant]:
+    """The variants of a group, each configuration once.
+
+    Of a method with several checkpoints the study's first one is meant: another one is another quantization, such as
+    FP8 with scales per block.
+    """
+    checkpoints: dict[Method, str | None] = {}
+    found: list[Variant] = []
+    for variant in filter(group.holds, measured.variants):
+        if checkpoints.setdefault(variant.method, variant.model) != variant.model:
+            continue
+        if not any(measured.same(variant.name, one.name) for one in found):
+            found.append(variant)
+    return found
 
 
 def _pair(claim: Claim, measured: Measured, load: Load, variant: Variant, other: Variant) -> Iterator[Test]:
     same = measured.same(variant.name, other.name)
     for figure in claim.figures:
-        ratio = measured.ratio(load.name, variant.name, other.name, figure.metric)
+        ratio, through = _ratio(measured, load.name, variant.name, other.name, figure.metric)
         if ratio is None:
             continue
         more = None
@@ -83,12 +102,26 @@ def _pair(claim: Claim, measured: Measured, load: Load, variant: Variant, other:
             low=ratio.low,
             high=ratio.high,
             starts=ratio.blocks,
+            through_baseline=through,
             same_configuration=same,
             goes=None if better is None else better is (claim.direction is Direction.BETTER),
         )
 
 
+def _ratio(measured: Measured, load: str, variant: str, other: str, metric: Metric) -> tuple[Ratio | None, bool]:
+    """The ratio within blocks; without an interval of it that by way of the baseline, and whether it is that one."""
+    direct = measured.ratio(load, variant, other, metric)
+    if direct is not None and direct.low is not None:
+        return direct, False
+    indirect = measured.through_baseline(load, variant, other, metric)
+    if indirect is None or (direct is not None and indirect.low is None):
+        return direct, False
+    return indirect, True
+
+
 def _outcome(claim: Claim, tests: Sequence[Test]) -> Outcome:
+    if not tests:
+        return Outcome.CANNOT_BE_SAID
     with_it = sum(1 for test in tests if test.goes is True)
     against = sum(1 for test in tests if test.goes is False)
     enough = len(tests) if claim.share is Share.EVERY else len(tests) // 2 + 1
@@ -98,12 +131,15 @@ def _outcome(claim: Claim, tests: Sequence[Test]) -> Outcome:
     return Outcome.DOES_NOT_HOLD if len(tests) - against < enough else Outcome.CANNOT_BE_SAID
 
 
-def _together(outcomes: Sequence[Outcome]) -> Outcome | None:
-    """Of all claims of a conclusion; None where none could be tested."""
-    for outcome in (Outcome.DOES_NOT_HOLD, Outcome.CANNOT_BE_SAID, Outcome.HOLDS):
-        if outcome in outcomes:
-            return outcome
-    return None
+def _applies(claim: Claim, measured: Measured, load: Load) -> bool:
+    """Whether a claim speaks of a load, as far as is known: where nobody counted preemptions it may."""
+    return claim.memory is None or measured.memory(load.name)[0] in (None, claim.memory)
+
+
+def _together(outcomes: Sequence[Outcome]) -> Outcome:
+    """Of all claims of a conclusion that apply: one that could not be tested leaves it open."""
+    order = (Outcome.DOES_NOT_HOLD, Outcome.CANNOT_BE_SAID, Outcome.HOLDS)
+    return next(outcome for outcome in order if outcome in outcomes)
 
 
 def _overall(judged: Sequence[Judged], silent: Sequence[str], *, several: bool) -> tuple[Outcome, str]:

@@ -51,7 +51,8 @@ def _lines(found: Comparison, head: str) -> Iterator[str]:
         yield from (
             "",
             "✓: the 95 % interval of the ratio lies on the side that the conclusion says; ✗: on the other side; ?: it"
-            " holds 1. A conclusion holds at a load where all of its comparisons do, or most where it speaks of most.",
+            " holds 1. A conclusion holds at a load where all of its comparisons do, or most where it speaks of most."
+            " ≈: the two were measured in different sittings, and are compared by way of the baseline.",
         )
     for verdict in found.conclusions:
         yield from _verdict(verdict, f"{head}#")
@@ -125,9 +126,10 @@ def _compared(test: Test) -> str:
 def _test(test: Test) -> str:
     if test.same_configuration:
         return f"{test.ratio:.3f}, one configuration"
+    way = "≈ " if test.through_baseline else ""
     if test.low is None or test.high is None:
-        return f"{test.ratio:.3f}, one start"
-    return f"{test.ratio:.3f} [{test.low:.3f}, {test.high:.3f}] {_SIGNS[test.goes]}"
+        return f"{way}{test.ratio:.3f}, one start"
+    return f"{way}{test.ratio:.3f} [{test.low:.3f}, {test.high:.3f}] {_SIGNS[test.goes]}"
 
 
 def _cells(cells: Iterable[str]) -> str:

@@ -1,5 +1,6 @@
 """The measured side: ratios of any two variants of a target, and how short its memory was."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -67,6 +68,23 @@ class Measured:
     def ratio(self, load: str, variant: str, other: str, metric: Metric) -> Ratio | None:
         """One variant over another; None without a common block."""
         return self.samples.ratio(load, variant, other, metric)
+
+    def through_baseline(self, load: str, variant: str, other: str, metric: Metric) -> Ratio | None:
+        """One variant over another one by way of the baseline: the quotient of their ratios to it.
+
+        Sittings measure different variants, so that two of them may share no block, but each shares blocks with the
+        baseline. Their errors are independent then, and add up as squares. Where they do share blocks the baseline's
+        part of them cancels out, and the interval is wider than it need be. None where one has no ratio to it.
+        """
+        baseline = self.study.benchmark.spec.baseline
+        one, two = (self.ratio(load, name, baseline, metric) for name in (variant, other))
+        if one is None or two is None:
+            return None
+        value, blocks = one.value / two.value, min(one.blocks, two.blocks)
+        if one.high is None or two.high is None:
+            return Ratio(value, None, None, blocks)
+        width = math.exp(math.hypot(math.log(one.high / one.value), math.log(two.high / two.value)))
+        return Ratio(value, value / width, value * width, blocks)
 
     def same(self, variant: str, other: str) -> bool:
         """Whether both ran one effective configuration, so that a difference means nothing."""
