@@ -9,19 +9,27 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from cluster import gpu
 from cluster.demo import NAMESPACE, STATE, Demo
+from cluster.layout import OPERATOR_IMAGE
+from tests.planted_gpus import plant, uuid
 
 STUDY = Path(__file__).parent / "study.yaml"
 DEADLINE = 2400
 
 
 @pytest.fixture(scope="session")
-def demo() -> Iterator[Demo]:
-    """A cluster with chart and models; one that was there before stays."""
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """A cluster with chart, models, and two GPUs that are planted; one that was there before stays."""
     ours = not (STATE / "kubeconfig").exists()
     demo = Demo(STUDY)
+    planted = tmp_path_factory.mktemp("gpus")
+    plant(planted, 2)
     try:
-        for step in (demo.cluster, demo.prompts, demo.chart, demo.models):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(gpu.ROOT_VARIABLE, str(planted))
+            demo.cluster()
+        for step in (demo.prompts, demo.chart, demo.models):
             step()
         yield demo
     finally:
@@ -81,6 +89,46 @@ def _operator(demo: Demo) -> dict[str, Any]:
 
 def verdicts(demo: Demo) -> dict[str, Any]:
     return {run["spec"]["variant"]["name"]: run["status"]["verdict"] for run in runs(demo)}
+
+
+GPU_POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: gpu, namespace: gpus}
+spec:
+  restartPolicy: Never
+  automountServiceAccountToken: false
+  securityContext: {runAsNonRoot: true, runAsUser: 65532, seccompProfile: {type: RuntimeDefault}}
+  containers:
+  - name: gpu
+    image: "%s"
+    command: [python3, -c]
+    args:
+    - |
+      import glob, json, os
+      for node in glob.glob("/dev/nvidia*"): open(node, "r+b", buffering=0).close()
+      print(json.dumps([sorted(glob.glob("/dev/nvidia*")), os.environ["NVIDIA_VISIBLE_DEVICES"]]))
+    resources: {limits: {nvidia.com/gpu: 1}}
+    securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
+"""
+
+
+def test_a_pod_without_privilege_gets_the_gpu_it_asked_for(demo: Demo) -> None:
+    [node] = json.loads(demo.kubectl("get", "nodes", "-o", "json"))["items"]
+    if node["status"]["capacity"].get("nvidia.com/gpu") is None:
+        pytest.skip("the cluster was there before, or is kind's: no GPUs are planted in it")
+    assert node["status"]["allocatable"]["nvidia.com/gpu"] == node["metadata"]["labels"]["nvidia.com/gpu.count"] == "2"
+    assert node["metadata"]["labels"]["nvidia.com/gpu.product"] == "NVIDIA-H100-80GB-HBM3"
+    restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "gpus", "labels": restricted}}
+    demo.kubectl("apply", "-f", "-", stdin=json.dumps(space))
+    demo.kubectl("wait", "--for=create", "serviceaccount/default", "--namespace=gpus", "--timeout=30s")
+    demo.kubectl("apply", "-f", "-", stdin=GPU_POD % OPERATOR_IMAGE)
+    demo.kubectl("wait", "--namespace=gpus", "--for=jsonpath={.status.phase}=Succeeded", "pod/gpu", "--timeout=60s")
+    devices, visible = json.loads(demo.kubectl("logs", "--namespace=gpus", "gpu"))
+    [own] = {"/dev/nvidia0", "/dev/nvidia1"} & set(devices)
+    assert set(devices) == {own, "/dev/nvidiactl", "/dev/nvidia-uvm"}
+    assert visible == {"/dev/nvidia1": uuid(0), "/dev/nvidia0": uuid(1)}[own], "the file is this GPU's"
 
 
 @pytest.mark.timeout(2700)

@@ -15,7 +15,7 @@ const driverHome = "/usr/local/nvidia"
 var libraryFolders = []string{"/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"}
 
 // Driver mounts what belongs to the driver rather than to an image: the libraries and nvidia-smi must be of the very
-// version of the kernel module. It returns the mounts, and the environment under which programs find the libraries.
+// version of the kernel module. It returns the mounts, and the environment that programs need to find the libraries.
 func (host Host) Driver(folder string) ([]*api.Mount, map[string]string) {
 	if folder == "" && host.exists(driverHome) {
 		folder = driverHome
@@ -31,25 +31,27 @@ func (host Host) Driver(folder string) ([]*api.Mount, map[string]string) {
 	}
 	for _, folder := range libraryFolders {
 		if host.exists(filepath.Join(folder, "libcuda.so.1")) {
-			return host.packaged(folder), searched([]string{filepath.Join(driverHome, "lib64")})
+			return host.packaged(folder), nil
 		}
 	}
 	return nil, nil
 }
 
-// packaged mounts the driver's files one by one: the rest of the host's library folder, with its libc, must stay out of
-// a container.
+// packaged mounts the driver's files one by one, as the rest of the host's library folder, with its libc, must stay out
+// of a container. They keep their places, which the loader of a like distribution searches, and which are there as mount
+// points where a pod mounts the host's own /usr. Naming that folder in LD_LIBRARY_PATH would put all libraries of the
+// image's system before those that its programs bring along.
 func (host Host) packaged(folder string) []*api.Mount {
 	var mounts []*api.Mount
 	for _, pattern := range []string{"libcuda.so*", "libcudadebugger.so*", "libnvidia-*.so*", "libnvcuvid.so*"} {
 		files, _ := filepath.Glob(host.path(filepath.Join(folder, pattern))) // the patterns are well-formed
 		for _, file := range files {
 			name := filepath.Join(folder, filepath.Base(file))
-			mounts = append(mounts, host.readOnly(name, filepath.Join(driverHome, "lib64", filepath.Base(file))))
+			mounts = append(mounts, host.readOnly(name, name))
 		}
 	}
 	if tool := "/usr/bin/nvidia-smi"; host.exists(tool) {
-		mounts = append(mounts, host.readOnly(tool, driverHome+"/bin/nvidia-smi"))
+		mounts = append(mounts, host.readOnly(tool, tool))
 	}
 	return mounts
 }

@@ -149,13 +149,17 @@ func TestADriverFromAPackageIsMountedFileByFile(t *testing.T) {
 	for _, name := range []string{"libcuda.so.1", "libnvidia-ml.so.1", "libc.so.6"} {
 		plant(t, host, "/usr/lib/x86_64-linux-gnu/"+name, "", 0o644)
 	}
-	mounts, _ := host.Driver("")
+	mounts, env := host.Driver("")
 	var targets []string
 	for _, mount := range mounts {
-		targets = append(targets, strings.TrimPrefix(mount.ContainerPath, "/usr/local/nvidia/"))
+		targets = append(targets, mount.ContainerPath)
 	}
-	if !slices.Equal(targets, []string{"lib64/libcuda.so.1", "lib64/libnvidia-ml.so.1", "bin/nvidia-smi"}) {
+	libraries := "/usr/lib/x86_64-linux-gnu/"
+	if !slices.Equal(targets, []string{libraries + "libcuda.so.1", libraries + "libnvidia-ml.so.1", "/usr/bin/nvidia-smi"}) {
 		t.Error(targets)
+	}
+	if len(env) > 0 {
+		t.Error(env)
 	}
 }
 
