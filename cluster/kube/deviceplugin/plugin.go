@@ -123,13 +123,9 @@ func Run(ctx context.Context, folder string, host Host, gpus []GPU, driver strin
 		slog.Warn("no driver libraries found: an image must bring its own, of the kernel module's version")
 	}
 	for ctx.Err() == nil {
-		kubelet, err := identity(filepath.Join(folder, kubeletSocket))
-		if err != nil {
-			return err
-		}
-		if kubelet != nil {
+		if there(filepath.Join(folder, kubeletSocket)) {
 			plugin := &Plugin{host: host, gpus: gpus, mounts: mounts, env: env}
-			if err := plugin.serve(ctx, folder, kubelet); err != nil {
+			if err := plugin.serve(ctx, folder); err != nil {
 				slog.Error("registration with the kubelet", "error", err)
 			}
 		}
@@ -138,8 +134,8 @@ func Run(ctx context.Context, folder string, host Host, gpus []GPU, driver strin
 	return nil
 }
 
-// serve answers one kubelet until the context ends, or until that kubelet's socket is not the same any more.
-func (plugin *Plugin) serve(ctx context.Context, folder string, kubelet fs.FileInfo) error {
+// serve answers one kubelet until the context ends, or until the next kubelet has removed our socket.
+func (plugin *Plugin) serve(ctx context.Context, folder string) error {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	plugin.ended = ctx.Done()
@@ -164,19 +160,7 @@ func (plugin *Plugin) serve(ctx context.Context, folder string, kubelet fs.FileI
 		return err
 	}
 	slog.Info("registered", "resource", ResourceName, "gpus", len(plugin.gpus))
-	for ctx.Err() == nil {
-		now, err := identity(filepath.Join(folder, kubeletSocket))
-		if err != nil {
-			return err
-		}
-		if now == nil || !os.SameFile(kubelet, now) || !now.ModTime().Equal(kubelet.ModTime()) {
-			slog.Info("the kubelet is another one")
-			return nil
-		}
-		if ours, err := identity(own); err != nil || ours == nil {
-			slog.Info("the socket was removed")
-			return err
-		}
+	for ctx.Err() == nil && there(own) {
 		pause(ctx)
 	}
 	return nil
@@ -197,13 +181,9 @@ func register(ctx context.Context, socket string) error {
 	return nil
 }
 
-// identity is a file's, nil if there is none.
-func identity(path string) (fs.FileInfo, error) {
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	return info, err
+func there(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func pause(ctx context.Context) {
