@@ -127,7 +127,7 @@ def test_a_pod_without_privilege_gets_the_gpu_it_asked_for(demo: Demo) -> None:
     space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "gpus", "labels": restricted}}
     demo.kubectl("apply", "-f", "-", stdin=json.dumps(space))
     demo.kubectl("wait", "--for=create", "serviceaccount/default", "--namespace=gpus", "--timeout=30s")
-    demo.kubectl("apply", "-f", "-", stdin=GPU_POD % OPERATOR_IMAGE)
+    demo.kubectl("apply", "--namespace=gpus", "-f", "-", stdin=GPU_POD % OPERATOR_IMAGE)
     demo.kubectl("wait", "--namespace=gpus", "--for=jsonpath={.status.phase}=Succeeded", "pod/gpu", "--timeout=60s")
     devices, visible = json.loads(demo.kubectl("logs", "--namespace=gpus", "gpu"))
     [own] = {"/dev/nvidia0", "/dev/nvidia1"} & set(devices)
