@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -201,5 +202,8 @@ func Labels(gpus []GPU) map[string]string {
 		labels["nvidia.com/cuda.driver-version."+names[0]] = version[i]
 		labels["nvidia.com/cuda.driver."+names[1]] = version[i]
 	}
+	// What a GPU does not tell, such as the memory of one that shares the machine's, is printed as "[N/A]", and
+	// brackets are refused in a label's value.
+	maps.DeleteFunc(labels, func(_, value string) bool { return notLabelText.MatchString(value) })
 	return labels
 }
