@@ -44,6 +44,15 @@ def export(tmp_path: Path) -> Path:
     return written(tmp_path, finished())
 
 
+def test_in_a_pod_the_namespace_is_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    monkeypatch.setattr(read, "SERVICE_ACCOUNT_NAMESPACE", tmp_path / "namespace")
+    missing = read.Access(kubeconfig=str(tmp_path / "none"))
+    assert read._namespace(missing) == "default"
+    (tmp_path / "namespace").write_text("quantbench")
+    assert read._namespace(missing) == "quantbench"
+
+
 # --- results -------------------------------------------------------------------------------------------------------
 
 

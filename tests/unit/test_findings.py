@@ -329,6 +329,27 @@ def test_throttling_over_all_readings() -> None:
     assert FindingKind.THROTTLED not in kinds(of([*cells, cell("awq", row())], [moment, unknown, not_counted]))
 
 
+def test_an_api_server_that_lags_behind_its_engine() -> None:
+    def late(*shares: float | None) -> list[dict[str, Any]]:
+        return [pass_json(repeat=place, server={"apiServerShare": share}) for place, share in enumerate(shares, 1)]
+
+    runs = [
+        run_of(SPEC, "bf16", passes=late(0.3, 0.26)),
+        run_of(SPEC, "fp8", passes=late(0.33)),
+        run_of(SPEC, "awq", passes=late(0.09)),
+        run_of(SPEC, "awq-marlin", passes=late(None)),
+    ]
+    cells = [cell(name, row(1.1, 1.0, 1.2, UNDECIDED)) for name in ("bf16", "fp8", "awq", "awq-marlin")]
+    found = only(FindingKind.API_SERVER_BOUND, of(cells, runs))
+    assert found.message == (
+        "saturated on h100: vLLM's API server lagged behind the engine for 28 % to 33 % of the decode time: the figures are"
+        " what its users get, but the engines differ by more than them"
+    )
+    assert (found.load, found.variants) == ("saturated", ("bf16", "fp8"))
+    assert found.evidence == ("bf16: 28 % of the decode time", "fp8: 33 % of the decode time")
+    assert FindingKind.API_SERVER_BOUND not in kinds(of(cells, runs[2:]))
+
+
 def test_runs_that_have_not_ended_say_nothing() -> None:
     running = run_of(SPEC, "awq")
     status = running.status.model_copy(

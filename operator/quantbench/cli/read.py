@@ -23,6 +23,8 @@ from quantbench.resources import labels
 MOST_BYTES = 1 << 30
 """Largest file that is read: an export of the largest study is well below."""
 MOST_FILES = 20_000
+SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+"""Where a pod finds the name of its own namespace."""
 
 
 class NotFound(Exception):
@@ -136,7 +138,8 @@ def _namespace(access: Access) -> str:
     try:
         contexts, active = list_kube_config_contexts(access.kubeconfig)
     except ConfigException:
-        return "default"  # in a pod, without a kubeconfig
+        # In a pod, without a kubeconfig: its own, as kubectl does it.
+        return SERVICE_ACCOUNT_NAMESPACE.read_text() if SERVICE_ACCOUNT_NAMESPACE.exists() else "default"
     chosen = next((one for one in contexts if one["name"] == access.context), active)
     return str((chosen.get("context") or {}).get("namespace") or "default")
 
