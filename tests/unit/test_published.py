@@ -25,6 +25,7 @@ from quantbench.cli import app
 from quantbench.exports import ExportError, Study, to_document
 from quantbench.exports import merged as put_together
 from quantbench.published import Comparison, Conclusions, compare
+from quantbench.published.claims import Figure
 from quantbench.published.document import Agreement, Outcome, Row, Verdict
 from quantbench.published.markdown import to_markdown
 from quantbench.published.matching import gpu_of, target_of, variant_of
@@ -198,6 +199,26 @@ def test_one_start_has_no_interval() -> None:
     assert static.reasons == ()
 
 
+TURNED = """
+vLLM 0.9.2
+
+### H100
+
+| Method | Mean TTFT (ms) | Throughput (tok/s) |
+| --- | --- | --- |
+| BF16 | 5172.78 | 13305.38 |
+| FP8 Static | 5172.78 | 16452.52 |
+"""
+
+
+def test_throughput_decides_wherever_its_column_stands() -> None:
+    static = row(compared(simulated(AS_PUBLISHED), TURNED), "FP8 Static")
+    figures = {ratio.figure: ratio for ratio in static.loads[0].ratios}
+    assert [*figures] == ["throughput", "ttft"]
+    assert static.agreement is figures[Figure.THROUGHPUT].agreement is Agreement.AGREES
+    assert figures[Figure.TTFT].agreement is Agreement.DIFFERS
+
+
 def test_a_study_without_such_a_load_agrees_with_nothing() -> None:
     found = compared(simulated(AS_PUBLISHED, loads=[{"name": "c16", "maxConcurrency": 16}]))
     assert found.like_published is None
@@ -239,7 +260,7 @@ def test_the_six_conclusions_are_judged(whole: Comparison) -> None:
         (5, Outcome.CANNOT_BE_SAID),  # no kernel was asked for
         (6, Outcome.HOLDS),
     ]
-    assert "memory was ample at saturated: bf16 preempted 0 of 9000 requests" in verdict(whole, 2).sentence
+    assert "memory was ample at saturated: bf16 preempted 0 times in 9000 requests" in verdict(whole, 2).sentence
     assert verdict(whole, 1).sentence == "holds at saturated, c64, c16, c1"
 
 
@@ -360,7 +381,7 @@ def test_what_decides_is_shown(whole: Comparison) -> None:
     assert (against.against, against.goes, against.starts) == ("bf16", False, 3)
     assert tests["awq", "throughput"].goes is True
     assert tests["awq", "tpot"].goes is True
-    assert third.notes == ("memory was ample at saturated: bf16 preempted 0 of 9000 requests",)
+    assert third.notes == ("memory was ample at saturated: bf16 preempted 0 times in 9000 requests",)
 
 
 # --- what is printed -------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from quantbench.published.claims import Memory
 from quantbench.statistics import Metric, Ratio, Samples, Start
 
 SHORT = 0.01
-"""Preempted requests of the baseline, as a share of all, from which on memory is short: vLLM preempts when the KV cache
+"""Preemptions per request of the baseline from which on memory is short: vLLM preempts when the KV cache
 is full, so that an unconstrained server does it never."""
 
 
@@ -104,7 +104,7 @@ class Measured:
         completed = sum(measured.completed for measured in passes)
         if not passes or len(counted) < len(passes) or not completed:
             return None, f"{baseline}'s preemptions were not counted"
-        said = f"{baseline} preempted {sum(counted)} of {completed} requests"
+        said = f"{baseline} preempted {sum(counted)} times in {completed} requests"
         return (Memory.SHORT if sum(counted) >= SHORT * completed else Memory.AMPLE), said
 
     def tokens(self, load: str) -> tuple[float, float] | None:

@@ -42,13 +42,13 @@ def table_of(table: PublishedTable, measured: Measured, like: Load | None, publi
 
 
 def _columns(table: PublishedTable) -> dict[Figure, int]:
-    """The columns that can be measured, the first of each: means, and throughput of tokens."""
+    """The columns that can be measured, the first of each, throughput before times: means, and throughput of tokens."""
     found: dict[Figure, int] = {}
     for index, column in table.metrics():
         figure = _FIGURES.get(column.metric.family)
         if figure and column.metric.what != "request" and column.metric.statistic in ("", "mean", "average", "avg"):
             found.setdefault(figure, index)
-    return found
+    return {figure: found[figure] for figure in Figure if figure in found}
 
 
 def _row(table: PublishedTable, row: PublishedRow, measured: Measured, like: Load | None, published: Published) -> Row:
@@ -132,7 +132,7 @@ def _reasons(
 ) -> Iterator[str]:
     """What is known to differ between the two beside the figures."""
     versions = measured.study.engine_versions()
-    if published.version and versions != [str(published.version)]:
+    if published.version and versions and versions != [str(published.version)]:
         yield f"version: vLLM {published.version} there, {', '.join(versions)} here"
     ran = measured.kernels(variant.name)
     expected = _expected(variant, measured, published.version)
