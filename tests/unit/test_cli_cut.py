@@ -44,6 +44,20 @@ def test_what_is_not_asked_for_stays() -> None:
     assert printed("--name", "evening") == {**WHOLE, "metadata": WHOLE["metadata"] | {"name": "evening"}}
 
 
+def test_a_sitting_never_takes_the_name_of_the_study() -> None:
+    assert printed("--variants", "bf16")["metadata"]["name"] == "published-study-h100-bf16"
+
+
+def test_what_the_cluster_wrote_into_an_object_stays_out() -> None:
+    kept = {"labels": {"team": "serving"}, "annotations": {"note": "x"}}
+    applied = {"kubectl.kubernetes.io/last-applied-configuration": "{}"}
+    head = WHOLE["metadata"] | {"uid": "1", "resourceVersion": "2", "generation": 1} | kept
+    head["annotations"] = kept["annotations"] | applied
+    made = yaml.safe_load(cut("-f", "-", text=yaml.safe_dump(WHOLE | {"metadata": head, "status": {}})).stdout)
+    assert [*made] == ["apiVersion", "kind", "metadata", "spec"]
+    assert made["metadata"] == WHOLE["metadata"] | kept | {"name": made["metadata"]["name"]}
+
+
 def test_long_names_are_cut_and_still_differ() -> None:
     every = [variant["name"] for variant in WHOLE["spec"]["variants"][1:]]
     names = {printed("--variants", ",".join(some))["metadata"]["name"] for some in (every, every[1:], every[:-1])}

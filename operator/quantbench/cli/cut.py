@@ -15,6 +15,8 @@ from quantbench.cli.plan import documents, planned
 from quantbench.preview import Assumptions, Preview
 
 LONGEST_NAME = 63
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+_OWN = ("name", "namespace", "labels", "annotations")
 
 
 def cut(
@@ -74,14 +76,18 @@ def part_of(document: JsonObject, variants: list[str] | None, starts: int | None
         starts: server starts of each, none of them adaptive; None: as in the study.
         name: of the sitting; None: made of the study's and the variants' names.
     """
-    made = copy.deepcopy(document)
-    spec, head = made["spec"], made["metadata"]
+    made: JsonObject = {key: copy.deepcopy(document[key]) for key in ("apiVersion", "kind", "metadata", "spec")}
+    # What the API server and kubectl add to an object speaks of that one.
+    head = made["metadata"] = {key: made["metadata"][key] for key in made["metadata"] if key in _OWN}
+    if (head.get("annotations") or {}).pop(LAST_APPLIED, None) is not None and not head["annotations"]:
+        del head["annotations"]
+    spec = made["spec"]
     if variants is not None:
         spec["variants"] = [v for v in spec["variants"] if v["name"] in (spec["baseline"], *variants)]
     if starts is not None:
         spec["sampling"] = {**(spec.get("sampling") or {}), "starts": starts, "maxStarts": starts}
     others = [variant["name"] for variant in spec["variants"] if variant["name"] != spec["baseline"]]
-    head["name"] = name or _short("-".join([head["name"], *others]))
+    head["name"] = name or _short("-".join([head["name"], *(others or [spec["baseline"]])]))
     return made
 
 
