@@ -222,6 +222,16 @@ def test_the_oldest_results_lack_failed() -> None:
     assert [measured.valid for measured in study.runs[0].status.passes] == [True, False]
 
 
+@pytest.mark.parametrize("name", ["sweep", "tuesday"])
+def test_results_of_two_days_are_two_starts_and_those_of_one_count_once(name: str) -> None:
+    one = study_of_results("sweep", sweep(), "quantization-none")
+    other = study_of_results(name, sweep(date="20260103-030405"), "quantization-none")
+    both = merged([one, other]).benchmark.status.cells
+    assert [row.starts for cell in both for row in cell.loads] == [2, 2, 2, 2]
+    again = study_of_results(name, sweep(), "quantization-none")
+    assert [row.starts for cell in merged([one, again]).benchmark.status.cells for row in cell.loads] == [1, 1, 1, 1]
+
+
 def test_folders_labels_and_models_name_variants() -> None:
     plain = study_of_results("x", [("bf16/a.json", RESULT), ("fp8/a.json", RESULT)])
     assert [cell.variant for cell in plain.benchmark.status.cells] == ["bf16", "fp8"]

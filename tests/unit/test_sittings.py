@@ -151,6 +151,13 @@ def test_an_export_with_two_runs_in_one_place_is_refused() -> None:
         from_document(json.loads(json.dumps(raw)))
 
 
+def test_an_export_that_lists_a_run_twice_is_refused() -> None:
+    raw = json.loads(json.dumps(to_document(sitting("a", "bf16", "fp8"), "1")))
+    raw["runs"].append(raw["runs"][0])
+    with pytest.raises(ExportError, match=r"runs: (.*) and \1 are both .* in block 1"):
+        from_document(raw)
+
+
 def test_runs_of_one_name_are_told_apart() -> None:
     parts = [sitting(name, "bf16", "fp8", after=5000 * place) for place, name in enumerate("ab")]
     parts = [

@@ -72,10 +72,11 @@ def from_document(document: Any, *, with_runs: bool = True) -> Study:
         raise ExportError(f"{where}: {error}") from error
     places: dict[tuple[str, str, int], str] = {}
     for run in read:
-        other = places.setdefault((*run.cell, run.spec.block), run.name)
-        if other != run.name:
-            cell = f"{run.spec.variant.name} on {run.spec.target.name}"
+        place = (*run.cell, run.spec.block)
+        if place in places:
+            other, cell = places[place], f"{run.spec.variant.name} on {run.spec.target.name}"
             raise ExportError(f"runs: {other} and {run.name} are both {cell} in block {run.spec.block}")
+        places[place] = run.name
     return Study(benchmark, in_order(read))
 
 

@@ -5,6 +5,7 @@ The keys were read in ``vllm/benchmarks/serve.py`` of vLLM 0.32, the folders of 
 """
 
 import hashlib
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -119,7 +120,7 @@ def study_of_results(name: str, files: Sequence[tuple[str, Mapping[str, Any]]], 
         raise ExportError(f"{name}: {field_errors(error, 'results')}") from error
     digest = plan_hash(spec)
     status = QuantBenchmarkStatus().model_copy(update=figures(spec, runs, digest, complete=True))
-    head = Benchmark(_slug(name), TARGET, f"imported-{digest}", 1, False, spec, status)
+    head = Benchmark(_slug(name), TARGET, _identity([run.uid for run in runs]), 1, False, spec, status)
     return Study(head, runs)
 
 
@@ -189,6 +190,11 @@ def _spec(
         raise ExportError(field_errors(error)) from error
 
 
+def _identity(content: Any) -> str:
+    """Of the figures, not of their place: folders of one name are two measurements, copies of a folder are one."""
+    return "imported-" + hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def _run(
     name: str,
     spec: QuantBenchmarkSpec,
@@ -218,7 +224,7 @@ def _run(
             "metadata": {
                 "name": f"{_slug(name)}-{variant}"[:63],
                 "namespace": TARGET,
-                "uid": "imported-" + hashlib.sha256(f"{name}/{variant}".encode()).hexdigest()[:16],
+                "uid": _identity([variant, of_load]),
                 "creationTimestamp": passes[0].started_at,
             },
             "spec": {
