@@ -343,7 +343,7 @@ def test_an_api_server_that_lags_behind_its_engine() -> None:
     found = only(FindingKind.API_SERVER_BOUND, of(cells, runs))
     assert found.message == (
         "saturated on h100: vLLM's API server lagged behind the engine for 28 % to 33 % of the decode time: the figures are"
-        " what its users get, but the engines differ by more than them"
+        " what its users get, but the engines may differ by more"
     )
     assert (found.load, found.variants) == ("saturated", ("bf16", "fp8"))
     assert found.evidence == ("bf16: 28 % of the decode time", "fp8: 33 % of the decode time")

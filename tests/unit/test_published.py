@@ -438,6 +438,22 @@ def test_conclusions_that_cannot_be_read(export: Path, tmp_path: Path, conclusio
     assert result.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--conclusions", "c.yaml"), "--conclusions: needs --against"),
+        (
+            ("--noise-floor", "3", "--against", "x.json"),
+            "--noise-floor: the measured intervals of --against replace it",
+        ),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(arguments: tuple[str, ...], said: str) -> None:
+    result = run(PUBLISHED, *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
+
+
 def test_other_ends_of_the_command(export: Path, tmp_path: Path) -> None:
     assert run(PUBLISHED, "--against", tmp_path / "none.json").exit_code == 2
     foreign = tmp_path / "foreign.md"

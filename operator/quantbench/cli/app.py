@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from quantbench import __version__
-from quantbench.cli.common import console, errors
+from quantbench.cli.common import Exit, console, errors, fail
 from quantbench.cli.cut import cut
 from quantbench.cli.plan import plan
 from quantbench.cli.report import report
@@ -99,6 +99,10 @@ def audit(
     from quantbench.audit.rules import audit as check
     from quantbench.cli import audit as view
 
+    if against is None and conclusions is not None:
+        fail(Exit.WRONG_INPUT, "--conclusions: needs --against")
+    if against is not None and noise_floor is not None:
+        fail(Exit.WRONG_INPUT, "--noise-floor: the measured intervals of --against replace it")
     try:
         if against is not None:
             _print_comparison(file, against, conclusions, baseline, output)

@@ -120,7 +120,7 @@ def api_server_bound(study: Study) -> Iterator[Said]:
                     FindingKind.API_SERVER_BOUND,
                     f"{load.name} on {target.name}: vLLM's API server lagged behind the engine for"
                     f" {least if least == most else f'{least} to {most}'} of the decode time:"
-                    " the figures are what its users get, but the engines differ by more than them",
+                    " the figures are what its users get, but the engines may differ by more",
                     target=target.name,
                     load=load.name,
                     variants=late,
