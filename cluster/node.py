@@ -32,7 +32,9 @@ CONTAINERD_NAMESPACE = "k8s.io"
 CGROUP = "quantbench"
 #: Name of the CNI network; the plugins' files outside the state folder begin with it.
 CNI_NETWORK = "quantbench"
-#: Where distributions put the CNI plugins.
+#: The CNI plugins that are used here.
+CNI_PLUGINS = ("bridge", "host-local", "loopback")
+#: Where distributions put them.
 _CNI_FOLDERS = (carried.FOLDER / carried.CNI, Path("/usr/lib/cni"), Path("/opt/cni/bin"), Path("/usr/libexec/cni"))
 _UNIX_PATH_LIMIT = 107
 #: The longest path of a socket below the state folder: kubelet's draft of one, whose name is a random number.
@@ -40,9 +42,8 @@ _LONGEST_SOCKET = "kubelet/pod-resources/4294967295"
 
 
 def cni_folder() -> Path | None:
-    """The folder with the CNI plugins that are used here."""
-    needed = ("bridge", "host-local", "loopback")
-    return next((folder for folder in _CNI_FOLDERS if all((folder / name).exists() for name in needed)), None)
+    """The folder with the CNI plugins."""
+    return next((folder for folder in _CNI_FOLDERS if all((folder / name).exists() for name in CNI_PLUGINS)), None)
 
 
 def write_configuration(layout: Layout) -> None:

@@ -18,7 +18,6 @@ PLAIN = ("containerd", "containerd-shim-runc-v2", "ctr", "runc")
 #: They need libraries that a machine may lack, and start no other program that would inherit them.
 WRAPPED = ("ip", "nft", "openssl")
 
-_CNI = ("bridge", "host-local", "loopback")
 #: The C library belongs to the machine, as its loader does.
 _C_LIBRARY = re.compile(r"(linux-vdso|ld-linux.*|lib(c|m|dl|rt|pthread|resolv))\.so\.\d+")
 _WRAPPER = """#!/bin/sh
@@ -49,7 +48,7 @@ def entries() -> list[Entry]:
     found.append(Entry(f"{root}/openssl.cnf", _OPENSSL_CONFIGURATION))
     plugins = node.cni_folder()
     assert plugins, "host.prepare has seen to it"
-    found += [Entry(f"carried/{carried.CNI}/{name}", plugins / name, executable=True) for name in _CNI]
+    found += [Entry(f"carried/{carried.CNI}/{name}", plugins / name, executable=True) for name in node.CNI_PLUGINS]
     return found
 
 
