@@ -26,9 +26,9 @@ class Calibration:
     def __init__(self, shape: Shape, embedding: torch.Tensor, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
         self.tokens = torch.randint(shape.vocabulary, (TOKENS,), generator=generator)
-        self.hidden = embedding[self.tokens].float()
+        self.hidden = embedding[self.tokens.to(embedding.device)].float()
         self._shape = shape
-        self._cosine, self._sine = _rotary(shape)
+        self._cosine, self._sine = (table.to(embedding.device) for table in _rotary(shape))
 
     def layer(self, index: int, tensors: Tensors) -> dict[str, float]:
         """Run decoder layer ``index``; returns the largest absolute input by linear tensor name."""

@@ -88,9 +88,13 @@ def _run(shape: Shape, schemes: Sequence[Scheme], options: argparse.Namespace) -
         raise MakerError(
             f"the Python module {error.name} is missing: run this with the Python of a vLLM environment"
         ) from None
+    try:
+        maker.check_device(options.device)
+    except ValueError as error:
+        raise MakerError(f"--device: {error}") from None
     workers = options.workers or maker.default_workers()
     try:
-        maker.make(recipe, missing, texts, options.out, workers, report)
+        maker.make(recipe, missing, texts, options.out, workers, report, options.device)
     except OSError as error:
         raise MakerError(f"{options.out}: {error}") from None
 
@@ -152,5 +156,6 @@ def _parser() -> argparse.ArgumentParser:
         help="text the tokenizer learns from, beside the Python library's sources; .json is read as ShareGPT",
     )
     parser.add_argument("--workers", type=_at_least(1), help="tasks at once (default: the cores)")
+    parser.add_argument("--device", default="cpu", help="where to quantize: cpu, cuda, cuda:1 … (default: %(default)s)")
     parser.add_argument("--force", action="store_true", help="make anew what is already there")
     return parser

@@ -28,10 +28,12 @@ def make(
     folder: Path,
     workers: int,
     report: Report,
+    device: str = "cpu",
 ) -> None:
     """Write ``folder/<scheme>`` for each scheme, replacing what is there.
 
-    ``report`` is called with a line for every step. Raises OSError when the disk is full or not writable; no
+    ``report`` is called with a line for every step. ``device`` is torch's name of where the weights are quantized; they
+    are drawn on the CPU, so that they are the same everywhere. Raises OSError when the disk is full or not writable; no
     partial checkpoint is left behind then, except after a kill, and the next run clears that away.
     """
     report(f"tokenizer: learning {recipe.shape.bpe_vocabulary:,} entries")
@@ -40,7 +42,7 @@ def make(
     # One thread per task: the tasks fill the cores, and threads inside each would only compete.
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         try:
-            _write_tensors(recipe, schemes, writers, pool, report)
+            _write_tensors(recipe, schemes, writers, pool, report, device)
             for scheme in schemes:
                 size = writers[scheme.name].finish(
                     {"config.json": _config(recipe.shape, scheme), **shared}, recipe.parameters(scheme)
@@ -50,6 +52,14 @@ def make(
             for writer in writers.values():
                 writer.discard()
             raise
+
+
+def check_device(device: str) -> None:
+    """Raises ValueError when torch cannot compute on ``device``; the message says why."""
+    try:
+        torch.ones(1, device=device)
+    except (AssertionError, NotImplementedError, RuntimeError) as error:  # torch has no class of its own for this
+        raise ValueError(f"{device!r} cannot be used: {str(error).splitlines()[0]}") from None
 
 
 def default_workers() -> int:
@@ -63,11 +73,12 @@ def _write_tensors(
     writers: dict[str, CheckpointWriter],
     pool: Executor,
     report: Report,
+    device: str,
 ) -> None:
     shape, calibration = recipe.shape, None
     needs_calibration = any(scheme.activation_levels for scheme in schemes)
     for number, group in enumerate(shape.groups()):
-        tensors = weights.make(group, recipe.seed, pool)
+        tensors = {name: drawn.to(device) for name, drawn in weights.make(group, recipe.seed, pool).items()}
         absolute_maxima: dict[str, float] = {}
         if number == 0:
             report(f"embeddings of {shape.parameters / 1e6:,.0f} M parameters")
@@ -100,7 +111,7 @@ def _stored(
         for spec in group:
             task = tasks.pop((scheme.name, spec.name), None)
             if task is None:
-                yield spec.name, scheme, tensors[spec.name].to(getattr(torch, scheme.dtype))
+                yield spec.name, scheme, tensors[spec.name].to("cpu", getattr(torch, scheme.dtype))
                 continue
             stored = task.result()
             if scheme.activation_levels:

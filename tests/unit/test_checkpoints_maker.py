@@ -142,6 +142,22 @@ def test_transformers_loads_the_model_and_reads_the_config(made: Path) -> None:
         assert hasattr(config, "quantization_config") == (scheme.quantization_config is not None)
 
 
+def test_a_device_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--shape", "tiny", "--layers", "1", "--scheme", "bf16", "--out", str(tmp_path)]
+    assert cli.main([*arguments, "--device", "cuda:97"]) == 1
+    assert "checkpoints: error: --device: 'cuda:97' cannot be used: " in capsys.readouterr().err
+    assert not (tmp_path / "bf16").exists()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_writes_the_same_bytes(made: Path, tmp_path: Path) -> None:
+    # Without activation scales: they come from matrix products, whose last bits differ.
+    names = [name for name, scheme in SCHEMES.items() if not scheme.activation_levels]
+    maker.make(RECIPE, [SCHEMES[name] for name in names], TEXTS, tmp_path, 2, lambda _: None, "cuda")
+    for name in names:
+        assert contents(tmp_path / name) == contents(made / name)
+
+
 def test_calibration_is_a_forward_pass_of_qwen3(made: Path) -> None:
     model = transformers.AutoModelForCausalLM.from_pretrained(made / "bf16", dtype=torch.float32)
     inputs: dict[str, float] = {}
