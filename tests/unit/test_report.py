@@ -17,18 +17,20 @@ from typer.testing import CliRunner
 
 from core_support import objects, simulated
 from quantbench.api.benchmark import QuantBenchmarkSpec
-from quantbench.api.names import Difference
+from quantbench.api.names import Difference, FindingKind
 from quantbench.cli import app
+from quantbench.cli.read import read_path
 from quantbench.exports import Study, to_document
-from quantbench.report import build, to_markdown
+from quantbench.report import build, evidence, to_markdown
 from quantbench.report.configuration import END_OF_YAML
-from quantbench.report.document import Chart, Charts, Lines, Report, Table
+from quantbench.report.document import Chart, Charts, Lines, Report, Stacks, Table
 from quantbench.report.draw import MARKERS, SERIES
 from quantbench.report.html import to_html
 from quantbench.report.plots import pareto
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
-TEMPLATES = Path(__file__).parents[2] / "operator/quantbench/report/templates"
+ROOT = Path(__file__).parents[2]
+TEMPLATES = ROOT / "operator/quantbench/report/templates"
 
 
 class Page(html.parser.HTMLParser):
@@ -287,6 +289,26 @@ def test_one_start_is_called_one_run() -> None:
     assert all("one run" in " ".join(entry.more) for row in matrix.rows for entry in row[1:] if "tok/s" in str(entry))
     assert not [entry for row in matrix.rows for entry in row if entry.tone in ("better", "worse")]
     assert "one run" in page(study).text
+
+
+def test_starts_that_compiled_and_starts_from_a_cache_are_told_apart() -> None:
+    study = read_path(ROOT / "benchmarks" / "results" / "published-study-h100" / "sitting-1.json")
+    report = build(study, "0")
+    table = next(table for table in tables(report) if table.caption == "What a server start takes")
+    rows = [[entry.text for entry in row] for row in table.rows if row[0].text == "bf16"]
+    assert [row[1:6] for row in rows] == [
+        ["h100", "compiled", "1", "6.0", "145.6"],
+        ["h100", "from the cache", "1", "1.0", "44.0"],
+    ]
+    (chart,) = [chart for chart in charts(report) if chart.title.startswith("Cold start")]
+    assert isinstance(chart.shown, Stacks)
+    assert [stack.name for stack in chart.shown.stacks][:2] == ["bf16, compiled", "bf16, from the cache"]
+
+
+def test_kinds_of_findings_are_words() -> None:
+    assert evidence._words(FindingKind.API_SERVER_BOUND) == "API server bound"
+    assert evidence._words(FindingKind.NO_DIFFERENCE) == "No difference"
+    assert all(re.fullmatch(r"([A-Z][a-z]+|API)( [a-z]+)*", evidence._words(kind)) for kind in FindingKind)
 
 
 def test_passes_left_out_are_counted_and_explained(rich: Study) -> None:

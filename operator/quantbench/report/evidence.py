@@ -22,6 +22,7 @@ WARNINGS = frozenset(
         FindingKind.THROTTLED,
         FindingKind.FAILED,
         FindingKind.SATURATED,
+        FindingKind.API_SERVER_BOUND,
     }
 )
 """Findings that take something away from the figures."""
@@ -45,8 +46,9 @@ def findings(study: Study) -> tuple[Block, ...]:
 
 
 def _words(kind: FindingKind) -> str:
-    """``NoDifference`` → ``No difference``."""
-    return re.sub(r"(?<=[a-z])[A-Z]", lambda capital: f" {capital[0].lower()}", str(kind))
+    """``NoDifference`` → ``No difference``, ``APIServerBound`` → ``API server bound``."""
+    first, *others = re.findall(r"[A-Z]+(?![a-z])|[A-Z][a-z]+", str(kind))
+    return " ".join([first, *(word.lower() for word in others)])
 
 
 def failures(study: Study) -> tuple[Block, ...]:
@@ -161,25 +163,35 @@ def middle(of: Seconds, runs: Iterable[Run]) -> float | None:
     return statistics.median(known) if known else None
 
 
+def by_compilation(runs: Iterable[Run]) -> list[tuple[str, list[Run]]]:
+    """Starts that compiled, those that found compiled code in a cache, and those of which that is not known; each with
+    its word. A start from the cache takes a fraction of the time, so that no median may mix them.
+    """
+    words = {False: "compiled", True: "from the cache", None: NONE}
+    groups: dict[bool | None, list[Run]] = {hit: [] for hit in words}
+    for run in runs:
+        groups[run.status.cold_start.compile_cache_hit if run.status.cold_start else None].append(run)
+    return [(words[hit], found) for hit, found in groups.items() if found]
+
+
 def cold_starts(study: Study) -> tuple[Block, ...]:
-    """What the starts of every cell took: medians, and how often compiled code came from a cache."""
+    """What the starts of every cell took: medians, without and with compiled code in a cache."""
     rows = []
     for (variant, target), runs in cells_of(study).items():
         told = [run for run in runs if run.status.times.ready or run.status.cold_start]
-        if told:
-            figures = [middle(of, told) for of in (_POD, _READY, *PARTS.values())]
-            cached = [run.status.cold_start.compile_cache_hit for run in told if run.status.cold_start]
-            hits = (
-                f"{cached.count(True)} of {len(cached) - cached.count(None)}"
-                if any(hit is not None for hit in cached)
-                else NONE
-            )
+        for code, group in by_compilation(told):
+            figures = [middle(of, group) for of in (_POD, _READY, *PARTS.values())]
             entries = (Entry(_seconds(figure)) for figure in figures)
-            rows.append((Entry(variant), Entry(target), Entry(str(len(told))), *entries, Entry(hits)))
+            rows.append((Entry(variant), Entry(target), Entry(code), Entry(str(len(group))), *entries))
     if not rows:
         return ()
-    names = ("starts", "pod created → container runs", "container runs → ready", *PARTS, "compile cache hits")
-    columns = (Column("variant"), Column("target"), *(Column(name, number=True) for name in names))
+    names = ("starts", "pod created → container runs", "container runs → ready", *PARTS)
+    columns = (
+        Column("variant"),
+        Column("target"),
+        Column("torch.compile's code"),
+        *(Column(name, number=True) for name in names),
+    )
     note = (
         "Medians over starts, in seconds. The parts are those that vLLM's own log tells; Python imports, process start"
         " and the download of a model are in the time to ready, and in none of the parts."

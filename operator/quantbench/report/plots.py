@@ -15,8 +15,8 @@ from quantbench.comparisons import starts_of
 from quantbench.exports import Study
 from quantbench.regimes import Series, series
 from quantbench.report.document import Bar, Chart, Charts, Forest, Line, Lines, Paragraph, Point, Stack, Stacks, Tone
-from quantbench.report.evidence import PARTS, cells_of, middle
-from quantbench.report.figures import LIMIT, TONES, loads_of, significant, starts, targets_of
+from quantbench.report.evidence import PARTS, by_compilation, cells_of, middle
+from quantbench.report.figures import LIMIT, NONE, TONES, loads_of, significant, starts, targets_of
 from quantbench.statistics import Start
 
 MOST_CHARTS = 12
@@ -232,9 +232,11 @@ def cold_starts(study: Study) -> tuple[Charts | Paragraph, ...]:
     by_target: dict[str, list[Stack]] = {}
     for (variant, target), runs in cells_of(study).items():
         told = [run for run in runs if run.status.verdict and run.status.verdict.name is not Verdict.CANCELLED]
-        parts = [middle(of, told) for of in PARTS.values()]
-        if any(parts):
-            by_target.setdefault(target, []).append(Stack(variant, tuple(part or 0.0 for part in parts)))
+        for code, group in by_compilation(told):
+            parts = [middle(of, group) for of in PARTS.values()]
+            if any(parts):
+                name = variant if code == NONE else f"{variant}, {code}"
+                by_target.setdefault(target, []).append(Stack(name, tuple(part or 0.0 for part in parts)))
     charts = []
     for target, stacks in by_target.items():
         title = f"Cold start on {target}"
