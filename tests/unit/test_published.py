@@ -22,6 +22,7 @@ from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import QuantBenchmarkSpec
 from quantbench.audit.rules import read
 from quantbench.cli import app
+from quantbench.cli.read import load_paths, read_path
 from quantbench.exports import ExportError, Study, to_document
 from quantbench.exports import merged as put_together
 from quantbench.published import Comparison, Conclusions, compare
@@ -484,6 +485,50 @@ def test_the_page_is_what_the_command_prints(page: Any, export: Path, tmp_path: 
     assert page.exports(tmp_path) == []
     shutil.copy(export, results)
     text = page.text(tmp_path)
-    assert text.endswith(run(PUBLISHED, "--against", export).stdout)
+    assert run(PUBLISHED, "--against", export).stdout in text
     assert "weights are random" in text
     assert f"quantbench audit benchmarks/published/qwen3-8b.md --against {page.RESULTS}/sitting-1.json" in text
+
+
+# --- the real runs ---------------------------------------------------------------------------------------------------
+
+REAL = ROOT / "benchmarks" / "results" / "published-study-h100"
+
+
+def test_the_real_sittings_are_parts_of_the_study_beside_them(page: Any) -> None:
+    study = QuantBenchmarkSpec.model_validate(yaml.safe_load((REAL / "study.yaml").read_text())["spec"])
+    variants = {variant.name: variant for variant in study.variants}
+    files = page.exports(ROOT)
+    assert files
+    for file in files:
+        spec = read_path(file).benchmark.spec
+        assert {variant.name for variant in spec.variants} <= set(variants)
+        assert all(variant == variants[variant.name] for variant in spec.variants)
+        for field in ("model", "engine", "baseline", "targets", "workload", "loads"):
+            assert getattr(spec, field) == getattr(study, field), f"{file.name}: {field}"
+
+
+def test_the_real_runs_ran_what_their_rows_say(page: Any) -> None:
+    """Every quantized layer of the 36 was attested, by the kernel that the plan expects, and client and server agree."""
+    layers = {"bf16": 0, "control": 0, "kv-fp8": 0}
+    for run in load_paths(page.exports(ROOT)).runs:
+        attested, variant = run.status.attestation, run.spec.variant.name
+        if not run.status.passes or attested is None:
+            continue
+        assert attested.quantized_layers == layers.get(variant, 4 * 36), variant
+        assert (attested.prefix_caching, attested.eager) == (False, False)
+        for one in run.status.passes:
+            assert one.valid
+            assert one.server is not None
+            counted = (one.server.requests_succeeded, one.server.prompt_tokens, one.server.generation_tokens)
+            assert counted == (one.completed, one.total_input_tokens, one.total_output_tokens)
+
+
+def test_the_page_counts_only_what_agrees(page: Any) -> None:
+    runs = [run for run in load_paths(page.exports(ROOT)).runs if run.status.passes]
+    passes = sum(len(run.status.passes) for run in runs)
+    assert f"In {passes} of {passes} valid passes" in page._counts(runs)
+    first = runs[0].status.passes[0]
+    wrong = first.model_copy(update={"total_output_tokens": first.total_output_tokens + 1})
+    status = runs[0].status.model_copy(update={"passes": (wrong, *runs[0].status.passes[1:])})
+    assert f"In {passes - 1} of {passes} valid passes" in page._counts([replace(runs[0], status=status), *runs[1:]])

@@ -1,11 +1,16 @@
 """docs/published-study-h100.md: the published study beside our own runs, once there are exports of them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+from quantbench import stages, times
 from quantbench.cli.published import compared, read_conclusions
+from quantbench.cli.read import load_paths, read_path
+from quantbench.observe import Run
 from quantbench.published.markdown import to_markdown
-from reference.markdown import NOTICE
+from quantbench.report.evidence import by_compilation
+from reference.markdown import NOTICE, code, table
 
 STUDY = "benchmarks/published/qwen3-8b.md"
 RESULTS = "benchmarks/results/published-study-h100"
@@ -14,19 +19,35 @@ _EXPORT = "QuantBenchmarkExport"
 HEAD = """{notice}
 # The published study on an H100
 
-[The published study]({source}) measured Qwen3-8B in many quantizations on vLLM 0.9.2. This project's operator ran its
-H100 part again: `benchmarks/studies/published-study-h100.yaml`.
+[The published study]({source}) measured Qwen3-8B in many quantizations on vLLM 0.9.2, each once. This project's
+operator ran its H100 part again, with {starts} server starts so far.
 
 !!! warning "The weights are random"
-    The checkpoints have the true shape of Qwen3-8B and gaussian weights, really quantized in each scheme. Speeds hold;
-    nothing is said about quality.
+    The checkpoints have the true shape of Qwen3-8B and gaussian weights, really quantized in each scheme. Kernels,
+    shapes, prompts, power and clocks are real, so that speeds hold; nothing is said about quality.
 
-What follows is printed by a command, from the exports of the runs:
+The next part is printed by a command, from the exports of the runs:
 
 ```console
 quantbench audit {study} --against {exports}
 ```
 
+"""
+
+RUN = """
+## How it was run
+
+Every server had an H100 of its own on a node with two, and two servers ran at a time; the cluster was the embedded one,
+from its [bundle](air-gapped.md), on a machine without a network. `{results}/study.yaml`
+holds the rows of `benchmarks/studies/published-study-h100.yaml` with checkpoints made on the machine. GPU time came in
+sittings, and each measured a part of the rows and the baseline with them:
+
+```console
+python3 benchmarks/checkpoints --shape qwen3-8b --scheme bf16 --scheme fp8-static --device cuda --out /models
+python3 benchmarks/datasets/sharegpt.py --input ShareGPT_V3_unfiltered_cleaned_split.json --out /models/sharegpt.json
+quantbench cut -f {results}/study.yaml --variants fp8-static,awq --starts 2 --name sitting-1 | kubectl apply -f -
+quantbench export sitting-1 --to sitting-1.json
+```
 """
 
 
@@ -42,4 +63,70 @@ def text(root: Path) -> str:
     found = compared(root / STUDY, ",".join(map(str, files)), None, None)
     source = read_conclusions((root / STUDY).with_suffix(".yaml")).source
     shown = ",".join(str(file.relative_to(root)) for file in files)
-    return HEAD.format(notice=NOTICE, source=source, study=STUDY, exports=shown) + to_markdown(found)
+    runs = [run for run in load_paths(files).runs if run.status.passes]
+    head = HEAD.format(notice=NOTICE, source=source, study=STUDY, exports=shown, starts=len(runs))
+    parts = (RUN.format(results=RESULTS), _counts(runs), _starts(runs), _use(files))
+    return head + to_markdown(found) + "\n".join(parts)
+
+
+def _counts(runs: Sequence[Run]) -> str:
+    """In how many valid passes client and server counted the same."""
+    valid = [one for run in runs for one in run.status.passes if one.valid]
+    same = [
+        one
+        for one in valid
+        if one.server
+        and (one.server.requests_succeeded, one.server.prompt_tokens, one.server.generation_tokens)
+        == (one.completed, one.total_input_tokens, one.total_output_tokens)
+    ]
+    invalid = sum(not one.valid for run in runs for one in run.status.passes)
+    return (
+        f"In {len(same)} of {len(valid)} valid passes the client counted the same requests, prompt tokens and output"
+        f" tokens as vLLM's own counters; {invalid or 'no'} passes were invalid.\n"
+    )
+
+
+def _starts(runs: Sequence[Run]) -> str:
+    """Seconds from the container's start until vLLM answered, with and without compiled code in the cache."""
+    rows = []
+    for variant in dict.fromkeys(run.spec.variant.name for run in runs):
+        mine = [run for run in runs if run.spec.variant.name == variant]
+        seconds = {word: _spread([_to_ready(run) for run in group]) for word, group in by_compilation(mine)}
+        rows.append((code(variant), seconds.get("compiled", ""), seconds.get("from the cache", "")))
+    header = ("variant", "code compiled", "code from the cache")
+    return (
+        "Seconds from the start of a server's container until it answered. All servers shared one compile cache; a"
+        f" second start of a configuration found its code there.\n\n{table(header, rows)}\n"
+    )
+
+
+def _to_ready(run: Run) -> float | None:
+    return times.seconds_between(run.status.times.server_started, run.status.times.ready)
+
+
+def _spread(seconds: Sequence[float | None]) -> str:
+    known = sorted(value for value in seconds if value is not None)
+    if not known:
+        return ""
+    return f"{known[0]:.0f}" if len(known) == 1 else f"{known[0]:.0f} to {known[-1]:.0f}"
+
+
+def _use(files: Sequence[Path]) -> str:
+    """How much of the servers' and of the GPUs' time went into loading and measuring."""
+    shares: list[float] = []
+    used = held = 0.0
+    for file in files:
+        gpus: dict[str, list[Run]] = {}
+        for run in read_path(file).runs:
+            if run.status.attestation and stages.usage(run):
+                gpus.setdefault(str(run.status.attestation.gpus[0].uuid), []).append(run)
+        for runs in gpus.values():
+            uses = [use for run in runs if (use := stages.usage(run))]
+            shares += [use.share for use in uses]
+            used += sum(use.loading + use.measuring for use in uses)
+            first = min(run.status.times.server_created or "" for run in runs)
+            held += times.seconds_between(first, max(run.status.times.released or "" for run in runs)) or 0.0
+    return (
+        f"{min(shares):.1%} to {max(shares):.1%} of a server pod's life went into loading the model and measuring; with"
+        f" the gaps between one server and the next {used / held:.1%} of the time of the GPUs.\n"
+    )
