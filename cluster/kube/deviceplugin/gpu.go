@@ -4,6 +4,7 @@ package deviceplugin
 
 import (
 	"bytes"
+	"context"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // GPU is one device as the driver's nvidia-smi lists it.
@@ -41,14 +43,23 @@ var (
 	notLabelText = regexp.MustCompile(`[^A-Za-z0-9_.-]+`)
 )
 
+// answerTime is what nvidia-smi gets: it waits for ever for a GPU that hangs, and takes seconds to wake some that do not.
+var answerTime = 30 * time.Second
+
 // GPUs lists the machine's GPUs in nvidia-smi's order, which is that of the PCI bus; none where there is no driver.
 func (host Host) GPUs() ([]GPU, error) {
 	if !host.exists("/dev/nvidiactl") {
 		return nil, nil
 	}
-	command := exec.Command(host.tool(), "--query-gpu="+strings.Join(fields, ","), "--format=csv,noheader,nounits")
+	limited, cancel := context.WithTimeout(context.Background(), answerTime)
+	defer cancel()
+	command := exec.CommandContext(limited, host.tool(), "--query-gpu="+strings.Join(fields, ","), "--format=csv,noheader,nounits")
 	command.Env = host.searchedEnvironment()
+	command.WaitDelay = time.Second // what it started may hold its output open
 	printed, err := command.Output()
+	if limited.Err() != nil {
+		return nil, fmt.Errorf("%s gave no answer within %s: a GPU or its driver hangs", command.Path, answerTime)
+	}
 	if err != nil {
 		var failed *exec.ExitError
 		if errors.As(err, &failed) { // nvidia-smi complains on its standard output

@@ -99,6 +99,17 @@ func TestADriverThatFailsIsAnErrorAndNoDriverIsNoGPU(t *testing.T) {
 	}
 }
 
+func TestADriverThatHangsIsAnError(t *testing.T) {
+	given := answerTime
+	answerTime = 100 * time.Millisecond
+	t.Cleanup(func() { answerTime = given })
+	host := machine(t)
+	plant(t, host, "/usr/bin/nvidia-smi", "#!/bin/sh\nsleep 30\n", 0o755)
+	if _, err := host.GPUs(); err == nil || !strings.Contains(err.Error(), "gave no answer within 100ms") {
+		t.Error(err)
+	}
+}
+
 func TestLabelsAreThoseOfGPUFeatureDiscovery(t *testing.T) {
 	labels := Labels(listed(t, machine(t)))
 	for name, value := range map[string]string{
