@@ -94,7 +94,6 @@ class Verdict(Named):
     UNSCHEDULABLE = "Unschedulable", "No node took the server pod in time."
     TIMED_OUT = "TimedOut", "A stage took longer than limits allow."
     EVICTED = "Evicted", "Pods were evicted, preempted or lost more often than limits.retries allows."
-    CANCELLED = "Cancelled", "The run was ended before it had a result."
     FAILED = "Failed", "Anything else: the reason and the log line say what."
 
 

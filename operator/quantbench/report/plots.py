@@ -8,7 +8,7 @@ from scipy.special import stdtrit
 
 from quantbench.answer import DIFFERENCE_WORDS, ratio_of, ratio_text
 from quantbench.api.benchmark import CONTROL, Load, QuantBenchmarkSpec
-from quantbench.api.names import Axis, Verdict
+from quantbench.api.names import Axis
 from quantbench.api.run import Pass
 from quantbench.api.status import Cell, LoadResult
 from quantbench.comparisons import starts_of
@@ -231,7 +231,7 @@ def cold_starts(study: Study) -> tuple[Charts | Paragraph, ...]:
     """What the starts were spent on, one chart per target."""
     by_target: dict[str, list[Stack]] = {}
     for (variant, target), runs in cells_of(study).items():
-        told = [run for run in runs if run.status.verdict and run.status.verdict.name is not Verdict.CANCELLED]
+        told = [run for run in runs if run.status.verdict]
         for code, group in by_compilation(told):
             parts = [middle(of, group) for of in PARTS.values()]
             if any(parts):
