@@ -427,7 +427,7 @@ cells_ = st.builds(
     effective=st.none() | st.text(max_size=160),
 )
 ENDED = {
-    (name, verdict, block): run_of(SPEC, name, verdict, block=block)
+    (name, verdict, block): run_of(SPEC, name, verdict, block=block, passes=[pass_json(tps=1000.0 * block)])
     for name in NAMES
     for verdict in ("Measured", "Unstable", "Failed", "Duplicate", "NotQuantized")
     for block in (1, 2)

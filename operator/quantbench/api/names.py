@@ -121,6 +121,7 @@ class FindingKind(Named):
     CROSSOVER = "Crossover", "From some load on, another variant is the faster one."
     SATURATED = "Saturated", "More load brought no more throughput: TTFT is the length of a queue."
     API_SERVER_BOUND = "APIServerBound", "vLLM's API server, not the engine, set the pace of a load."
+    STARTS_DISAGREE = "StartsDisagree", "Server starts of one configuration lie far apart under a load."
     EXCLUDED = "Excluded", "Passes were left out of the figures, and why."
     THROTTLED = "Throttled", "The GPU lowered its clocks while measuring."
     FAILED = "Failed", "A variant has no figures, and why."

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from quantbench.api.benchmark import QuantBenchmarkSpec
 from quantbench.api.status import MAX_FINDINGS, Cell, Crossover, Finding
-from quantbench.findings import comparisons, conditions, configurations
+from quantbench.findings import comparisons, conditions, configurations, starts
 from quantbench.findings.facts import Study, make_finding
 from quantbench.observe import Run
 
@@ -20,6 +20,7 @@ TELLERS = (
     configurations.degraded,
     configurations.failures,
     conditions.crossings,
+    starts.starts_disagree,
     conditions.saturation,
     conditions.api_server_bound,
     conditions.throttled,
