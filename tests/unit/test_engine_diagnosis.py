@@ -113,7 +113,7 @@ def test_real_failures(name: str, status: int, verdict: Verdict, reason: str, li
 
 def test_there_are_healthy_logs_of_both_devices() -> None:
     assert sum(name.startswith("cpu") for name in HEALTHY) >= 8
-    assert sum(name.startswith("h100") for name in HEALTHY) == 5
+    assert sum(name.startswith("h100") for name in HEALTHY) == 7
 
 
 @pytest.mark.parametrize("name", HEALTHY)

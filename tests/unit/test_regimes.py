@@ -144,8 +144,9 @@ def test_a_curve_that_returns_crosses_twice() -> None:
 def test_single_starts_must_differ_by_more_than_starts_do() -> None:
     (crossover,) = found({"bf16": FLAT_CURVE, "fp8": curve(20)}, error=None)
     assert (crossover.low, crossover.high) == (None, None)
-    # From 0.94 to 1.07 is what two starts of one configuration may show.
-    assert found({"bf16": FLAT_CURVE, "fp8": [0.94, 0.94, 0.94, 1.0, 1.07, 1.07, 1.07]}, error=None) == []
+    # From 0.85 to 1.19 is what two starts of one configuration may show.
+    assert found({"bf16": FLAT_CURVE, "fp8": [0.85, 0.85, 0.85, 1.0, 1.19, 1.19, 1.19]}, error=None) == []
+    assert len(found({"bf16": FLAT_CURVE, "fp8": [0.82, 0.82, 0.82, 1.0, 1.22, 1.22, 1.22]}, error=None)) == 1
 
 
 def test_many_comparisons_ask_for_more() -> None:
