@@ -14,12 +14,14 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from core_support.studies import finished, spec_of
+from quantbench.api.conditions import ConditionType
 from quantbench.exports import ExportError, Study, from_document, merged, to_document
 from quantbench.exports.benchmark_report import to_report
 from quantbench.exports.comparison import Word, compare
 from quantbench.exports.document import REDACTED, without_secrets
 from quantbench.exports.rows import COLUMNS, rows
 from quantbench.exports.vllm_bench import is_result, study_of_results, to_result
+from quantbench.report.build import build
 
 SCHEMA = yaml.safe_load(
     (Path(__file__).parents[1] / "data" / "exports" / "llm-d-benchmark-report-v0.2.yaml").read_text()
@@ -230,6 +232,19 @@ def test_results_of_two_days_are_two_starts_and_those_of_one_count_once(name: st
     assert [row.starts for cell in both for row in cell.loads] == [2, 2, 2, 2]
     again = study_of_results(name, sweep(), "quantization-none")
     assert [row.starts for cell in merged([one, again]).benchmark.status.cells for row in cell.loads] == [1, 1, 1, 1]
+
+
+def test_results_of_another_tool_have_ended_and_can_be_reported() -> None:
+    study = study_of_results("sweep", sweep())
+    assert study.ended
+    assert study.condition(ConditionType.COMPLETE)[1:] == (
+        "AllRunsEnded",
+        f"read from {len(sweep())} results of vllm bench serve",
+    )
+    report = build(study, "1")
+    assert (report.state, report.done) == ("finished, 2/2 runs", True)
+    assert "prompts that are not known" in dict(report.facts)["Requests"]
+    assert merged([study, study_of_results("other", sweep(date="20260103-030405"))]).ended
 
 
 def test_folders_labels_and_models_name_variants() -> None:

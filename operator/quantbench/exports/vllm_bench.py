@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from quantbench import times
 from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import Load, QuantBenchmarkSpec
+from quantbench.api.conditions import Condition, ConditionType, Reason
 from quantbench.api.names import Verdict
 from quantbench.api.run import Latency, Pass, QuantBenchmarkRunStatus
 from quantbench.api.status import QuantBenchmarkStatus
@@ -119,7 +120,15 @@ def study_of_results(name: str, files: Sequence[tuple[str, Mapping[str, Any]]], 
     except ValidationError as error:
         raise ExportError(f"{name}: {field_errors(error, 'results')}") from error
     digest = plan_hash(spec)
-    status = QuantBenchmarkStatus().model_copy(update=figures(spec, runs, digest, complete=True))
+    ended = Condition(
+        type=ConditionType.COMPLETE,
+        status="True",
+        reason=Reason.ALL_RUNS_ENDED,
+        message=f"read from {len(files)} results of vllm bench serve",
+        last_transition_time=max(run.created_at for run in runs),
+    )
+    update = figures(spec, runs, digest, complete=True) | {"conditions": (ended,)}
+    status = QuantBenchmarkStatus().model_copy(update=update)
     head = Benchmark(_slug(name), TARGET, _identity([run.uid for run in runs]), 1, False, spec, status)
     return Study(head, runs)
 

@@ -89,11 +89,11 @@ def _moment(text: str) -> str:
 
 def _workload(fields: JsonObject) -> str:
     dataset = fields["dataset"]
-    prompts = (
-        f"ShareGPT ({dataset['shareGPT']['path']})"
-        if "shareGPT" in dataset
-        else f"random, {dataset['random']['inputLen']} in, {dataset['random']['outputLen']} out"
-    )
+    prompts = "prompts that are not known"  # as those of another tool's results
+    if "shareGPT" in dataset:
+        prompts = f"ShareGPT ({dataset['shareGPT']['path']})"
+    elif "random" in dataset:
+        prompts = f"random, {dataset['random']['inputLen']} in, {dataset['random']['outputLen']} out"
     eos = "end of sequence ignored" if fields["ignoreEOS"] else "until end of sequence"
     return f"{fields['numPrompts']} × {prompts}, {eos}, temperature {fields['temperature']:g}, seed {fields['seed']}"
 
