@@ -3,12 +3,14 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import zip_longest
 
 from quantbench import regimes, times
-from quantbench.answer import is_duplicate, of_target, summary
+from quantbench.answer import is_duplicate, of_target, standing, summary
 from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import CONTROL, Load, QuantBenchmarkSpec
+from quantbench.api.conditions import Condition, Reason
 from quantbench.api.names import Verdict
 from quantbench.api.run import Pass
 from quantbench.api.status import (
@@ -218,3 +220,49 @@ def plan_fields(
         "findings": findings(spec, rows, runs, found),
         "crossovers": found,
     }
+
+
+def comparability(spec: QuantBenchmarkSpec, rows: Sequence[Cell], *, complete: bool) -> tuple[str, Reason, str]:
+    """Whether the figures may be compared with the baseline's: status, reason and message of that condition."""
+    baseline = [cell for cell in rows if cell.variant == spec.baseline]
+    if not any(cell.loads for cell in baseline):
+        if complete or all(cell.finished >= max(1, cell.planned) for cell in baseline):
+            return "False", Reason.BASELINE_MISSING, f"baseline {spec.baseline} has no valid result"
+        return "Unknown", Reason.RUNNING, f"baseline {spec.baseline} is not measured yet"
+    others = (cell for cell in rows if cell.variant != CONTROL and not is_duplicate(cell))
+    starts = [row.ratio_starts for cell in others for row in cell.loads if row.ratio is not None]
+    if not starts:
+        return "Unknown", Reason.NOTHING_TO_COMPARE, "no other variant is measured yet"
+    if max(starts) == 1:
+        return "False", Reason.SINGLE_START, "one run each: ratios are shown, but say nothing of better or worse"
+    rest = f"{max(starts)}" if min(starts) == max(starts) else f"{min(starts)} to {max(starts)}"
+    said = standing(spec, rows)
+    return "True", Reason.BASELINE_MEASURED, f"ratios rest on {rest} starts" + (f"; {said}" if said else "")
+
+
+def set_condition(
+    conditions: Iterable[Condition],
+    kind: str,
+    status: str,
+    reason: str,
+    message: str,
+    *,
+    generation: int | None,
+    now: datetime,
+) -> tuple[Condition, ...]:
+    """The conditions with one replaced; its transition time moves only when its status changes."""
+    kept = tuple(conditions)
+    previous = next((condition for condition in kept if condition.type == kind), None)
+    moved = previous is None or previous.status != status
+    since = times.render(now) if moved or previous is None else previous.last_transition_time
+    new = Condition(
+        type=kind,
+        status=status,
+        reason=reason,
+        message=message[:1024],
+        observed_generation=generation,
+        last_transition_time=since,
+    )
+    if previous is None:
+        return (*kept, new)
+    return tuple(new if condition.type == kind else condition for condition in kept)

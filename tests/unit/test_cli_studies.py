@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 from core_support.fake_kube import FakeKube
 from core_support.objects import UID, at, benchmark_object, ended, pass_json, run_raw
 from core_support.pods import pod
-from core_support.studies import finished, spec_of
+from core_support.studies import cut_off, finished, spec_of
 from quantbench.api.names import Difference
 from quantbench.cli import app, read, watching
 from quantbench.cli.common import Exit
@@ -241,6 +241,62 @@ def test_a_result_of_another_tool_becomes_a_study(tmp_path: Path) -> None:
     assert study.benchmark.spec.baseline == "fp8"
     words = {row.difference for cell in study.benchmark.status.cells for row in cell.loads if row.difference}
     assert words == {Difference.ONE_RUN}
+
+
+# --- exports of studies that were cut off --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def left(tmp_path: Path) -> Path:
+    """An export of a study of which the last server start had not ended."""
+    study = cut_off(spec_of(starts=2), left=lambda run: run.spec.block == 2 and run.spec.variant.name == "fp8")
+    return written(tmp_path, study, "left.json")
+
+
+SAID = "judged as it stood at 2026-11-01 14:30 UTC: 1 of 4 runs had not ended"
+
+
+def test_results_as_they_stand(tmp_path: Path) -> None:
+    control = {"starts": 2, "maxStarts": 2, "repeats": 2, "control": True}
+    study = cut_off(
+        spec_of(sampling=control), left=lambda run: run.spec.block == 2 and run.spec.variant.name == "control"
+    )
+    path = written(tmp_path, study)
+    undecided, judged = quantbench("results", path), quantbench("results", path, "--as-it-stands")
+    assert "undecided so far" in undecided.stdout
+    assert undecided.stdout.count("not decided yet") == 2
+    assert (judged.exit_code, judged.stdout.count("faster")) == (Exit.OK, 2)
+    assert "decided" not in judged.stdout
+    assert SAID.replace("1 of 4", "1 of 6") in judged.stdout
+    assert "judged as it stood" not in undecided.stdout
+    documents = [
+        json.loads(quantbench("results", path, "-o", "json", *more).stdout) for more in ([], ["--as-it-stands"])
+    ]
+    assert [one["complete"] for one in documents] == [False, True]
+
+
+def test_a_report_as_it_stands(left: Path) -> None:
+    assert f"- State: {SAID}" in quantbench("report", left, "--as-it-stands", "-o", "-").stdout
+    assert "- State: under way, 3/4 runs" in quantbench("report", left, "-o", "-").stdout
+
+
+def test_an_import_as_it_stands_has_ended_for_good(left: Path, tmp_path: Path) -> None:
+    out = tmp_path / "ended.json"
+    assert quantbench("import", left, "--as-it-stands", "--to", out).exit_code == Exit.OK
+    assert read.read_path(out).cut_off
+    assert SAID in quantbench("results", out).stdout
+    assert not json.loads(quantbench("import", left).stdout)["benchmark"]["status"].get("finishedAt")
+
+
+def test_what_has_ended_reads_the_same_as_it_stands(export: Path) -> None:
+    assert quantbench("results", export, "--as-it-stands").stdout == quantbench("results", export).stdout
+
+
+@pytest.mark.parametrize("command", ["results", "report"])
+def test_only_files_are_read_as_they_stand(command: str, cluster: FakeKube) -> None:
+    result = quantbench(command, "demo", "--as-it-stands")
+    assert result.exit_code == Exit.WRONG_INPUT
+    assert "--as-it-stands: runs of demo may follow in the cluster: lower its spec.limits.gpuHours" in result.stderr
 
 
 # --- a cluster -----------------------------------------------------------------------------------------------------

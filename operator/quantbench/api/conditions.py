@@ -27,6 +27,7 @@ class Reason(Named):
     FINISHED = "Finished", "No run is left."
     ALL_RUNS_ENDED = "AllRunsEnded", "Every run has its verdict; the message counts them."
     BUDGET_SPENT = "BudgetSpent", "limits.gpuHours is used up; raise it to go on."
+    CUT_OFF = "CutOff", "Only of exports read with --as-it-stands: runs are left, and none of them follows."
     NOT_STARTED = "NotStarted", "No run has been created yet."
     BASELINE_MISSING = "BaselineMissing", "The baseline ended without a valid result, so there are no ratios."
     SINGLE_START = "SingleStart", "Ratios rest on one start each: shown, but no verdict of better or worse."

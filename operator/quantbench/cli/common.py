@@ -67,6 +67,14 @@ Baseline = Annotated[
     str | None, typer.Option(help="Variant to compare with, for results of vllm bench, which do not say.")
 ]
 
+AsItStands = Annotated[
+    bool,
+    typer.Option(
+        "--as-it-stands",
+        help="Of exports of studies that were cut off: judge what has ended, as if no run followed.",
+    ),
+]
+
 
 def fail(status: Exit, message: object) -> NoReturn:
     """Say why on standard error, and end."""
@@ -87,10 +95,20 @@ def failures() -> Iterator[None]:
         fail(Exit.WRONG_INPUT, error)
 
 
-def load(source: str, access: read.Access, baseline: str | None = None, *, with_runs: bool = True) -> Study:
+def load(
+    source: str,
+    access: read.Access,
+    baseline: str | None = None,
+    *,
+    with_runs: bool = True,
+    as_it_stands: bool = False,
+) -> Study:
     """The study of a source; ends the command where there is none."""
+    if as_it_stands and not read.is_path(source):
+        why = f"runs of {source} may follow in the cluster: lower its spec.limits.gpuHours to end it, or export it"
+        fail(Exit.WRONG_INPUT, f"--as-it-stands: {why}")
     with failures():
-        return read.load_study(source, access, baseline, with_runs=with_runs)
+        return read.load_study(source, access, baseline, with_runs=with_runs, as_it_stands=as_it_stands)
 
 
 def plain() -> bool:

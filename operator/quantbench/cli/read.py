@@ -41,7 +41,12 @@ class Access:
 
 
 def load_study(
-    source: str, access: Access | None = None, baseline: str | None = None, *, with_runs: bool = True
+    source: str,
+    access: Access | None = None,
+    baseline: str | None = None,
+    *,
+    with_runs: bool = True,
+    as_it_stands: bool = False,
 ) -> Study:
     """The study of a source.
 
@@ -51,6 +56,7 @@ def load_study(
         access: which cluster.
         baseline: variant that others are compared with, for results that do not say.
         with_runs: whether the runs are needed, too: thousands of them take seconds, and the figures stand without.
+        as_it_stands: of files: whether a study that has not ended is to be taken as if no run followed.
 
     Raises:
         ExportError: a file cannot be read as a study.
@@ -59,7 +65,9 @@ def load_study(
     """
     if is_path(source):
         paths = [Path(part) for part in source.split(",")]
-        return load_paths(paths, baseline) if len(paths) > 1 else read_path(paths[0], baseline, with_runs=with_runs)
+        if len(paths) > 1 or as_it_stands:
+            return load_paths(paths, baseline, as_they_stand=as_it_stands)
+        return read_path(paths[0], baseline, with_runs=with_runs)
     return asyncio.run(_from_cluster(source, access or Access(), with_runs))
 
 
@@ -69,13 +77,18 @@ def is_path(source: str) -> bool:
     return len(parts) > 1 or "/" in source or source.endswith((".json", ".json.gz")) or Path(source).exists()
 
 
-def load_paths(paths: Sequence[Path], baseline: str | None = None) -> Study:
+def load_paths(paths: Sequence[Path], baseline: str | None = None, *, as_they_stand: bool = False) -> Study:
     """The study of several exports, or of one file or folder of results.
+
+    Args:
+        paths: of the exports.
+        baseline: variant that others are compared with, for results that do not say.
+        as_they_stand: whether studies that have not ended are to be taken as if no run followed.
 
     Raises:
         ExportError: one cannot be read, or they do not fit together.
     """
-    return merged([read_path(path, baseline) for path in paths])
+    return merged([read_path(path, baseline) for path in paths], as_they_stand=as_they_stand)
 
 
 def read_path(path: Path, baseline: str | None = None, *, with_runs: bool = True) -> Study:

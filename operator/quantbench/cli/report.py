@@ -8,7 +8,18 @@ import typer
 
 from quantbench import __version__
 from quantbench.cli import read
-from quantbench.cli.common import Baseline, Context, Exit, Kubeconfig, Namespace, Source, errors, fail, load
+from quantbench.cli.common import (
+    AsItStands,
+    Baseline,
+    Context,
+    Exit,
+    Kubeconfig,
+    Namespace,
+    Source,
+    errors,
+    fail,
+    load,
+)
 from quantbench.exports import Study
 from quantbench.report import build, to_markdown
 
@@ -29,6 +40,7 @@ def report(
         ),
     ] = Path("report.html"),
     baseline: Baseline = None,
+    as_it_stands: AsItStands = False,
 ) -> None:
     """Write a study's report: the answer, the matrix, charts, failures, configuration, and how to run it again.
 
@@ -39,7 +51,7 @@ def report(
     form = output.suffix.lower()
     if output != STANDARD_OUTPUT and form not in (*HTML, *MARKDOWN):
         fail(Exit.WRONG_INPUT, f"--output {output}: the name must end with .html or .md")
-    found = load(study, read.Access(namespace, context, kubeconfig), baseline)
+    found = load(study, read.Access(namespace, context, kubeconfig), baseline, as_it_stands=as_it_stands)
     text = _html(found) if form in HTML else to_markdown(build(found, __version__))
     if output == STANDARD_OUTPUT:
         sys.stdout.write(text)

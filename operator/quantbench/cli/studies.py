@@ -17,6 +17,7 @@ from quantbench import __version__
 from quantbench.cli import logs as log_view
 from quantbench.cli import read, tables, watching
 from quantbench.cli.common import (
+    AsItStands,
     Baseline,
     Context,
     Exit,
@@ -87,13 +88,15 @@ def results(
     kubeconfig: Kubeconfig = None,
     output: Annotated[Output, typer.Option("--output", "-o", help="Form of the results.")] = Output.TABLE,
     baseline: Baseline = None,
+    as_it_stands: AsItStands = False,
 ) -> None:
     """Print a study's figures: one row per variant, target and load, each with its ratio to the baseline.
 
     Exit status: 0 there are figures, 1 there are none, 2 the file cannot be read, 3 no such study, 4 the cluster did
     not answer.
     """
-    found = load(study, read.Access(namespace, context, kubeconfig), baseline, with_runs=False)
+    access = read.Access(namespace, context, kubeconfig)
+    found = load(study, access, baseline, with_runs=False, as_it_stands=as_it_stands)
     if output is Output.JSON:
         print(json.dumps(summary_document(found), indent=2, ensure_ascii=False))
     elif output is Output.CSV:
@@ -185,6 +188,7 @@ def import_(
         Path | None, typer.Option("--to", help="File to write; absent: standard output.", show_default=False)
     ] = None,
     baseline: Baseline = None,
+    as_it_stands: AsItStands = False,
 ) -> None:
     """Turn results of other tools, or several exports of one study, into one export.
 
@@ -195,7 +199,7 @@ def import_(
         if not path.exists():
             fail(Exit.WRONG_INPUT, f"{path}: no such file or folder")
     with failures():
-        found = read.load_paths(paths, baseline)
+        found = read.load_paths(paths, baseline, as_they_stand=as_it_stands)
     text = json.dumps(to_document(found, __version__), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     if to is None:
         sys.stdout.write(text)

@@ -100,6 +100,8 @@ def results(study: Study, width: int | None = 80) -> Group:
     """
     status, spec = study.benchmark.status, study.benchmark.spec
     parts: list[Text | Table] = [Text(status.summary)] if status.summary else []
+    if study.cut_off:
+        parts.append(Text(study.condition(ConditionType.COMPLETE)[2], style="yellow"))
     loads = {load.name: load for load in spec.loads}
     for target in spec.targets:
         for name in dict.fromkeys(row.load for cell in status.cells for row in cell.loads):

@@ -1,12 +1,8 @@
 """What a decision may ask for. `quantbench.execute` carries it out: the status first, then the actions in order."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 
-from quantbench import times
 from quantbench.api.base import JsonObject
-from quantbench.api.conditions import Condition
 
 
 @dataclass(frozen=True)
@@ -53,31 +49,3 @@ class Decision:
     status: JsonObject | None = None
     actions: tuple[Action, ...] = ()
     requeue_after: float | None = None
-
-
-def set_condition(
-    conditions: Iterable[Condition],
-    kind: str,
-    status: str,
-    reason: str,
-    message: str,
-    *,
-    generation: int | None,
-    now: datetime,
-) -> tuple[Condition, ...]:
-    """The conditions with one replaced; its transition time moves only when its status changes."""
-    kept = tuple(conditions)
-    previous = next((condition for condition in kept if condition.type == kind), None)
-    moved = previous is None or previous.status != status
-    since = times.render(now) if moved or previous is None else previous.last_transition_time
-    new = Condition(
-        type=kind,
-        status=status,
-        reason=reason,
-        message=message[:1024],
-        observed_generation=generation,
-        last_transition_time=since,
-    )
-    if previous is None:
-        return (*kept, new)
-    return tuple(new if condition.type == kind else condition for condition in kept)

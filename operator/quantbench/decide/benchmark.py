@@ -6,19 +6,17 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from quantbench import times
-from quantbench.answer import is_duplicate, standing
-from quantbench.api.benchmark import CONTROL
 from quantbench.api.conditions import ConditionType, Reason
 from quantbench.api.names import Verdict
 from quantbench.api.run import Outcome, Refusal, RunLimits
-from quantbench.api.status import Cell, QuantBenchmarkStatus
+from quantbench.api.status import QuantBenchmarkStatus
 from quantbench.comparisons import Comparisons
-from quantbench.decide.actions import Action, Apply, Decision, Delete, PatchSpec, set_condition
+from quantbench.decide.actions import Action, Apply, Decision, Delete, PatchSpec
 from quantbench.effective import duplicates, void
 from quantbench.observe import Benchmark, Run, Unreadable
 from quantbench.plan import FieldError, Plan, PlannedRun, run_limits, run_spec
 from quantbench.resources.run import run_object
-from quantbench.status import gpu_hours, plan_fields
+from quantbench.status import comparability, gpu_hours, plan_fields, set_condition
 
 WATCHDOG_SECONDS = 15.0
 """How often a running study is looked at without an event, should one get lost."""
@@ -213,7 +211,7 @@ class _Study:
             (ConditionType.ACCEPTED, "True", Reason.VALID, "; ".join([f"{len(self.planned)} runs planned", *odd])),
             (ConditionType.PROGRESSING, *self.progressing()),
             (ConditionType.COMPLETE, *self.completion()),
-            (ConditionType.COMPARABLE, *self.comparability(fields["cells"])),
+            (ConditionType.COMPARABLE, *comparability(self.spec, fields["cells"], complete=self.complete)),
         ):
             conditions = set_condition(
                 conditions, kind, value, reason, message, generation=self.benchmark.generation, now=self.now
@@ -240,24 +238,6 @@ class _Study:
             return "True", Reason.BUDGET_SPENT, f"{spent}; {left}"
         verdicts = Counter(str(run.status.verdict.name) for run in self.runs if run.status.verdict)
         return "True", Reason.ALL_RUNS_ENDED, ", ".join(f"{count} {name}" for name, count in sorted(verdicts.items()))
-
-    def comparability(self, cells: Sequence[Cell]) -> tuple[str, Reason, str]:
-        """Whether the figures may be compared with the baseline's."""
-        baseline = [cell for cell in cells if cell.variant == self.spec.baseline]
-        if not any(cell.loads for cell in baseline):
-            ended = all(cell.finished >= max(1, cell.planned) for cell in baseline)
-            if ended:
-                return "False", Reason.BASELINE_MISSING, f"baseline {self.spec.baseline} has no valid result"
-            return "Unknown", Reason.RUNNING, f"baseline {self.spec.baseline} is not measured yet"
-        others = (cell for cell in cells if cell.variant != CONTROL and not is_duplicate(cell))
-        starts = [row.ratio_starts for cell in others for row in cell.loads if row.ratio is not None]
-        if not starts:
-            return "Unknown", Reason.NOTHING_TO_COMPARE, "no other variant is measured yet"
-        if max(starts) == 1:
-            return "False", Reason.SINGLE_START, "one run each: ratios are shown, but say nothing of better or worse"
-        rest = f"{max(starts)}" if min(starts) == max(starts) else f"{min(starts)} to {max(starts)}"
-        said = standing(self.spec, cells)
-        return "True", Reason.BASELINE_MEASURED, f"ratios rest on {rest} starts" + (f"; {said}" if said else "")
 
 
 def _stage(run: Run) -> str:

@@ -19,7 +19,7 @@ from quantbench.api.run import (
     StageTimes,
 )
 from quantbench.decide import deadlines, verdicts
-from quantbench.decide.actions import Action, Apply, Decision, Delete, Emit, set_condition
+from quantbench.decide.actions import Action, Apply, Decision, Delete, Emit
 from quantbench.decide.attest import Attested, attest, in_short, mismatch
 from quantbench.decide.causes import loss_hint
 from quantbench.observe import Children, Pod, Run
@@ -28,6 +28,7 @@ from quantbench.resources.programs import RunnerImage
 from quantbench.resources.server import server_pod
 from quantbench.results import Event, LoadLog, read_passes
 from quantbench.statistics import headline
+from quantbench.status import set_condition
 
 POLL_SECONDS = 3.0
 """How often a run is looked at without an event: pass lines and deadlines raise none."""

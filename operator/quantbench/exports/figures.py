@@ -19,7 +19,8 @@ def figures(spec: QuantBenchmarkSpec, runs: Sequence[Run], digest: str, *, compl
         spec: the study.
         runs: its runs.
         digest: of the plan.
-        complete: whether no run follows: until then what is not decided may still be.
+        complete: whether no run follows: until then what is not decided may still be. Then nothing waits for runs that
+            have not ended either: blocks are judged by those of their runs that have.
     """
     planned = tuple(
         PlannedRun(
@@ -32,9 +33,17 @@ def figures(spec: QuantBenchmarkSpec, runs: Sequence[Run], digest: str, *, compl
         )
         for run in runs
     )
-    plan = Plan(hash=digest, version=_version(runs), runs=planned)
+    left = {run.name for run in runs if not run.status.verdict} if complete else set()
+    plan = Plan(hash=digest, version=_version(runs), runs=tuple(run for run in planned if run.name not in left))
     comparisons = Comparisons(spec, plan, runs, same_as=duplicates(spec, runs), void=void(spec, runs))
     return plan_fields(plan, planned, runs, spec, comparisons, complete=complete)
+
+
+def judged_once(spec: QuantBenchmarkSpec, runs: Sequence[Run]) -> QuantBenchmarkSpec:
+    """The study as if all its blocks had been asked for at once: when to stop was not its decision."""
+    blocks = max((run.spec.block for run in runs), default=1)
+    sampling = spec.sampling.model_copy(update={"starts": blocks, "max_starts": blocks})
+    return spec.model_copy(update={"sampling": sampling})
 
 
 def _version(runs: Sequence[Run]) -> EngineVersion:

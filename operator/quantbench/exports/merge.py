@@ -13,9 +13,11 @@ from typing import Any
 
 from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import MAX_STARTS, QuantBenchmarkSpec, Variant
+from quantbench.api.conditions import Condition, ConditionType, Reason
 from quantbench.exports.document import without_secrets
-from quantbench.exports.figures import figures
-from quantbench.exports.study import ExportError, Study, in_order
+from quantbench.exports.figures import figures, judged_once
+from quantbench.exports.standing import as_it_stands, closed
+from quantbench.exports.study import SITTINGS, ExportError, Study, in_order
 from quantbench.observe import Benchmark, Run
 from quantbench.plan import plan_hash
 
@@ -24,7 +26,7 @@ _MAY_DIFFER = ("starts", "maxStarts", "control")
 """Of the sampling: they say how much was measured, not what."""
 
 
-def merged(studies: Sequence[Study]) -> Study:
+def merged(studies: Sequence[Study], *, as_they_stand: bool = False) -> Study:
     """Put the runs of several exports together; blocks stay blocks.
 
     Exports of one study (the same object, or the same plan and runs in common) complete each other. Others are sittings
@@ -32,17 +34,21 @@ def merged(studies: Sequence[Study]) -> Study:
     figures are computed anew from all runs, and judged once. The first study gives the name and what else describes the
     whole.
 
+    Args:
+        studies: the exports, at least one.
+        as_they_stand: whether sittings that have not ended are to be taken as if no run followed.
+
     Raises:
         ExportError: they asked for different work, one name stands for two variants, two of them hold different runs
             for one place of the plan, or one run stands in two sittings.
     """
     first, *others = studies
-    if not others:
-        return first
     for other in others:
         _check_work(first.benchmark, other.benchmark)
-    variants = _union([study.benchmark for study in studies])
+    variants = _union([study.benchmark for study in studies]) if others else ()
     sittings = [_completed(group) for group in _groups(studies)]
+    if as_they_stand:
+        sittings = [as_it_stands(sitting) for sitting in sittings]
     if len(sittings) == 1:
         return sittings[0]
     _refuse_twins(sittings)
@@ -90,13 +96,13 @@ def _completed(studies: Sequence[Study]) -> Study:
             place = (*run.cell, run.spec.block)
             runs[place] = _newer(runs[place], run) if place in runs else run
     together = in_order(list(runs.values()))
-    status = figures(first.benchmark.spec, together, wanted, complete=any(study.ended for study in studies))
-    conditions = next((s.benchmark.status.conditions for s in studies if s.ended), first.benchmark.status.conditions)
-    update = {**status, "conditions": conditions}
-    return Study(
-        replace(first.benchmark, status=first.benchmark.status.model_copy(update=update)),
-        together,
-    )
+    # One that was cut off says least: another export may know what became of the runs that were left.
+    last = min(studies, key=lambda study: 2 if study.cut_off else 0 if study.ended else 1)
+    spec = judged_once(first.benchmark.spec, together) if first.of_sittings else first.benchmark.spec
+    update = figures(spec, together, wanted, complete=last.ended)
+    update |= {"conditions": last.benchmark.status.conditions, "finished_at": last.benchmark.status.finished_at}
+    whole = Study(replace(first.benchmark, status=first.benchmark.status.model_copy(update=update)), together)
+    return closed(whole) if last.cut_off else whole
 
 
 def _newer(one: Run, other: Run) -> Run:
@@ -210,13 +216,11 @@ def _one_after_another(head: Benchmark, variants: tuple[Variant, ...], sittings:
         raise ExportError(f"{blocks} blocks in all: a study holds {MAX_STARTS} at most")
     together = in_order(runs)
     spec = _spec(head.spec, variants, [sitting.benchmark.spec for sitting in ordered])
-    # What was measured is judged once, with all blocks: when to stop was not this study's decision.
-    sampling = spec.sampling.model_copy(update={"starts": max(1, blocks), "max_starts": max(1, blocks)})
-    whole = spec.model_copy(update={"sampling": sampling})
+    whole = judged_once(spec, together)
     update = figures(whole, together, plan_hash(whole), complete=all(sitting.ended for sitting in ordered))
     status = head.status.model_copy(update={**update, **_costs(ordered)})
     digest = hashlib.sha256("/".join(_uid(sitting) for sitting in ordered).encode()).hexdigest()[:16]
-    return Study(replace(head, uid=f"merged-{digest}", spec=spec, status=status), together)
+    return Study(replace(head, uid=f"{SITTINGS}{digest}", spec=spec, status=status), together)
 
 
 def _uid(study: Study) -> str:
@@ -240,10 +244,24 @@ def _costs(sittings: Sequence[Study]) -> JsonObject:
     hours = [status.gpu_hours for status in statuses if status.gpu_hours is not None]
     unended = next((status for sitting, status in zip(sittings, statuses, strict=True) if not sitting.ended), None)
     return {
-        "conditions": (unended or statuses[-1]).conditions,
+        "conditions": unended.conditions if unended else _end(sittings),
         "gpu_hours": sum(hours) if hours else None,
         "started_at": min((status.started_at for status in statuses if status.started_at), default=None),
         "finished_at": None
         if unended
         else max((status.finished_at for status in statuses if status.finished_at), default=None),
     }
+
+
+def _end(sittings: Sequence[Study]) -> tuple[Condition, ...]:
+    """The conditions of the last sitting, with what is to be said of those that were cut off."""
+    last = sittings[-1].benchmark.status
+    said = [f"{one.benchmark.name}: {one.condition(ConditionType.COMPLETE)[2]}" for one in sittings if one.cut_off]
+    if not said:
+        return last.conditions
+    return tuple(
+        condition.model_copy(update={"reason": Reason.CUT_OFF, "message": "; ".join(said)[:1024]})
+        if condition.type == ConditionType.COMPLETE
+        else condition
+        for condition in last.conditions
+    )

@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from quantbench.api.conditions import ConditionType
+from quantbench.api.conditions import ConditionType, Reason
 from quantbench.api.names import Verdict
 from quantbench.observe import Benchmark, Run, Unreadable
 from quantbench.plan import SpecInvalid, engine_version
+
+SITTINGS = "merged-"
+"""How the uid of a study begins that was put together from several."""
 
 
 class ExportError(Exception):
@@ -32,6 +35,16 @@ class Study:
     def ended(self) -> bool:
         """No run is left."""
         return self.condition(ConditionType.COMPLETE)[0] == "True"
+
+    @property
+    def cut_off(self) -> bool:
+        """It was declared to have ended although runs are left."""
+        return self.ended and self.condition(ConditionType.COMPLETE)[1] == Reason.CUT_OFF
+
+    @property
+    def of_sittings(self) -> bool:
+        """It was put together from several studies."""
+        return self.benchmark.uid.startswith(SITTINGS)
 
     @property
     def refused(self) -> bool:

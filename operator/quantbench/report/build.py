@@ -40,6 +40,8 @@ def _state(study: Study) -> tuple[str, bool]:
     if study.refused:
         return "not accepted", True
     progress = study.benchmark.status.progress
+    if study.cut_off:
+        return study.condition(ConditionType.COMPLETE)[2], True
     if study.ended:
         return f"finished, {progress} runs" if progress else "finished", True
     return f"under way, {progress or '0'} runs", False

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from core_support.objects import benchmark, ended, pass_json, plan_of, run, several
+from core_support.objects import at, benchmark, ended, later, pass_json, plan_of, run, several
 from quantbench.api.benchmark import QuantBenchmarkSpec
-from quantbench.exports import Study
+from quantbench.decide.benchmark import decide_benchmark
+from quantbench.exports import Study, from_document, to_document
 from quantbench.exports.figures import figures
+from quantbench.exports.study import in_order
+from quantbench.observe import Run
 from quantbench.plan import plan_hash
 
 SPEED = {"bf16": 1000.0, "fp8": 1240.0, "awq": 900.0}
@@ -51,3 +55,21 @@ def finished(
     update = figures(spec, runs, plan_hash(spec), complete=complete) | status
     head = dataclasses.replace(head, status=head.status.model_copy(update=update))
     return Study(head, tuple(sorted(runs, key=lambda one: (one.created_at, one.name))))
+
+
+def interrupted(one: Run) -> Run:
+    """The same run before its last pass: it has no verdict and holds its server."""
+    first, *_ = one.status.passes
+    when = one.status.times.model_copy(update={"stored": None, "released": None, "last_pass": at(9000)})
+    status = one.status.model_copy(update={"verdict": None, "passes": (first,), "times": when})
+    return dataclasses.replace(one, status=status)
+
+
+def cut_off(
+    spec: QuantBenchmarkSpec, *, left: Callable[[Run], bool], missing: Callable[[Run], bool] = lambda run: False
+) -> Study:
+    """What an export holds of a study in which some runs have not ended, and others not begun: the operator's words."""
+    runs = [interrupted(one) if left(one) else one for one in finished(spec).runs if not missing(one)]
+    decision = decide_benchmark(benchmark(spec), plan_of(spec), runs, later(9100))
+    study = Study(benchmark(spec, status=decision.status), in_order(runs))
+    return from_document(json.loads(json.dumps(to_document(study, "1"), allow_nan=False)))

@@ -1,0 +1,250 @@
+"""Studies that were cut off, read as they stand: what has ended is judged, and the conditions say what is left."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from core_support.objects import at, benchmark, several
+from core_support.studies import cut_off
+from quantbench import times
+from quantbench.api.benchmark import CONTROL, QuantBenchmarkSpec
+from quantbench.api.conditions import ConditionType
+from quantbench.api.names import Difference
+from quantbench.exports import Study, as_it_stands, from_document, merged, to_document
+from quantbench.observe import Run
+from quantbench.report.build import build
+
+FASTER, SLOWER, ALIKE = Difference.FASTER, Difference.SLOWER, Difference.NOT_DISTINGUISHABLE
+UNDECIDED = Difference.UNDECIDED
+
+
+def spec_with(*names: str, starts: int = 2, **changes: Any) -> QuantBenchmarkSpec:
+    sampling = {"starts": starts, "maxStarts": starts, "repeats": 2, "control": True}
+    return several("bf16", *names, **{"sampling": sampling, **changes})
+
+
+def last_control(run: Run) -> bool:
+    return run.spec.variant.name == CONTROL and run.spec.block == 2
+
+
+def later_block(run: Run) -> bool:
+    return run.spec.block > 1
+
+
+def words(study: Study) -> dict[str, Difference | None]:
+    return {cell.variant: cell.loads[0].difference for cell in study.benchmark.status.cells if cell.loads}
+
+
+def told(study: Study) -> dict[str, tuple[str, str, str]]:
+    return {str(kind): study.condition(kind) for kind in ConditionType if kind != ConditionType.ACCEPTED}
+
+
+def renamed(study: Study, name: str, after: float = 0.0) -> Study:
+    """The same measurements as another study's."""
+    runs = tuple(
+        dataclasses.replace(run, name=f"{name}-{run.name}", uid=f"{name}-{run.uid}", created_at=at(after + place))
+        for place, run in enumerate(study.runs)
+    )
+    return Study(dataclasses.replace(study.benchmark, name=name, uid=f"uid-{name}"), runs)
+
+
+# --- one study -----------------------------------------------------------------------------------------------------
+
+
+def test_what_has_ended_is_judged() -> None:
+    study = cut_off(spec_with("fp8", "awq", "w4a16"), left=last_control)
+    assert {words(study)[name] for name in ("fp8", "awq", "w4a16")} == {UNDECIDED}
+    closed = as_it_stands(study)
+    assert [words(closed)[name] for name in ("fp8", "awq", "w4a16")] == [FASTER, SLOWER, ALIKE]
+    assert (study.benchmark.status.summary or "").startswith("undecided so far: fp8 is 1.2")
+    assert (closed.benchmark.status.summary or "").startswith("fp8 is 1.2")
+    assert closed.runs == study.runs  # the one without a verdict stays listed
+    figures = [
+        [row.model_copy(update={"difference": None}) for cell in one.benchmark.status.cells for row in cell.loads]
+        for one in (study, closed)
+    ]
+    assert figures[0] == figures[1]
+
+
+def test_the_conditions_say_how_it_came_to_its_end() -> None:
+    study = cut_off(spec_with("fp8", "awq"), left=last_control)
+    assert "undecided" in told(study)["Comparable"][2]
+    closed = as_it_stands(study)
+    assert (study.ended, closed.ended, closed.cut_off) == (False, True, True)
+    # The last news is the pass that the interrupted run reported, 9000 s after noon.
+    said = "judged as it stood at 2026-11-01 14:30 UTC: 1 of 8 runs had not ended"
+    assert told(closed) == {
+        "Progressing": ("False", "CutOff", "no run follows"),
+        "Complete": ("True", "CutOff", said),
+        "Comparable": ("True", "BaselineMeasured", "ratios rest on 2 starts; at saturated: 1 faster, 1 slower"),
+    }
+    status, before = closed.benchmark.status, study.benchmark.status
+    assert (status.progress, status.finished_at, status.active_runs) == ("7/8", at(9000), 0)
+    assert (before.progress, before.finished_at, before.active_runs) == ("7/8", None, 1)
+    (moved,) = [c.last_transition_time for c in status.conditions if c.type == ConditionType.COMPLETE]
+    assert moved == at(9000)
+    assert build(closed, "1").state == said
+    assert build(closed, "1").done
+
+
+def test_a_server_that_was_cut_off_has_cost_what_is_known_of_it() -> None:
+    study = cut_off(spec_with("fp8"), left=last_control)
+    (run,) = [run for run in study.runs if not run.status.verdict]
+    hours = (times.seconds_between(run.status.times.scheduled, at(9000)) or 0.0) / 3600
+    assert hours > 1
+    before, after = study.benchmark.status.gpu_hours, as_it_stands(study).benchmark.status.gpu_hours
+    assert (before, after) == (pytest.approx(5 / 6), pytest.approx(5 / 6 + hours, rel=1e-5))
+
+
+def test_runs_that_were_never_created_are_counted() -> None:
+    study = cut_off(
+        spec_with("fp8"), left=lambda run: False, missing=lambda run: later_block(run) and run.name[-1] > "0"
+    )
+    created, ended = len(study.runs), sum(1 for run in study.runs if run.status.verdict)
+    assert ended == created < 6
+    closed = as_it_stands(study)
+    assert closed.condition(ConditionType.COMPLETE)[2].endswith(f" UTC: {6 - ended} of 6 had not been started")
+    assert closed.benchmark.status.progress == f"{ended}/6"
+    assert [cell.planned for cell in closed.benchmark.status.cells] == [2, 2, 2]
+    both = cut_off(spec_with("fp8"), left=lambda run: run.name == study.runs[0].name, missing=later_block)
+    said = as_it_stands(both).condition(ConditionType.COMPLETE)[2]
+    assert said.endswith(": 1 of 6 runs had not ended, 3 of 6 had not been started")
+
+
+@pytest.mark.parametrize("block", [1, 2, 3])
+def test_blocks_that_were_not_reached_are_not_waited_for(block: int) -> None:
+    """Three starts were asked for at least: no look was due before the third block."""
+    spec = spec_with("fp8", "awq", starts=3)
+    study = cut_off(spec, left=lambda run: run.spec.block == block and run.spec.variant.name == CONTROL,
+                    missing=lambda run: run.spec.block > block)  # fmt: skip
+    closed = words(as_it_stands(study))
+    expected = [Difference.ONE_RUN] * 2 if block == 1 else [FASTER, SLOWER]
+    assert [closed["fp8"], closed["awq"]] == expected
+    assert FASTER not in words(study).values()
+
+
+def test_without_the_baseline_there_are_no_ratios() -> None:
+    study = cut_off(spec_with("fp8"), left=lambda run: run.spec.variant.name == "bf16")
+    assert told(study)["Comparable"][:2] == ("Unknown", "Running")
+    assert told(as_it_stands(study))["Comparable"] == (
+        "False",
+        "BaselineMissing",
+        "baseline bf16 has no valid result",
+    )
+
+
+def test_what_has_ended_by_itself_is_left_alone() -> None:
+    whole = cut_off(spec_with("fp8"), left=lambda run: False)
+    assert (whole.ended, whole.cut_off) == (True, False)
+    assert as_it_stands(whole) is whole
+    closed = as_it_stands(cut_off(spec_with("fp8"), left=last_control))
+    again = from_document(json.loads(json.dumps(to_document(closed, "1"), allow_nan=False)))
+    assert again == closed
+    assert as_it_stands(again) is again
+
+
+def test_a_refused_study_is_left_alone() -> None:
+    refused = {"type": "Accepted", "status": "False", "reason": "InvalidSpec", "lastTransitionTime": at()}
+    study = Study(benchmark(spec_with("fp8", baseline="none"), status={"conditions": [refused]}), ())
+    assert as_it_stands(study) is study
+
+
+def test_a_suspended_study_is_ended_too() -> None:
+    spec = spec_with("fp8", suspend=True)
+    study = cut_off(spec, left=last_control)
+    assert told(study)["Progressing"][1] == "Suspended"
+    closed = as_it_stands(study)
+    assert (words(closed)["fp8"], closed.ended, told(closed)["Progressing"][1]) == (FASTER, True, "CutOff")
+
+
+def test_a_study_of_which_nothing_was_started_has_ended_with_nothing() -> None:
+    study = cut_off(spec_with("fp8"), left=lambda run: False, missing=lambda run: True)
+    closed = as_it_stands(study)
+    assert (closed.ended, closed.measured, closed.benchmark.status.progress) == (True, False, "0/6")
+    bare = as_it_stands(Study(benchmark(spec_with("fp8")), ()))
+    assert bare.ended
+
+
+# --- several exports -----------------------------------------------------------------------------------------------
+
+
+def two_sittings() -> list[Study]:
+    """The first one was cut off."""
+    one = renamed(cut_off(spec_with("fp8"), left=last_control), "monday")
+    other = renamed(cut_off(spec_with("awq"), left=lambda run: False), "tuesday", after=20_000)
+    return [one, other]
+
+
+def test_a_sitting_that_was_cut_off_is_ended_before_it_is_merged() -> None:
+    whole, closed = merged(two_sittings()), merged(two_sittings(), as_they_stand=True)
+    assert (whole.ended, words(whole)["fp8"], words(whole)["awq"]) == (False, UNDECIDED, UNDECIDED)
+    assert (closed.ended, words(closed)["fp8"], words(closed)["awq"]) == (True, FASTER, SLOWER)
+    status, reason, message = closed.condition(ConditionType.COMPLETE)
+    assert (status, reason) == ("True", "CutOff")
+    assert message == "monday: judged as it stood at 2026-11-01 14:30 UTC: 1 of 6 runs had not ended"
+    assert closed.benchmark.status.progress == "11/12"
+    assert closed.benchmark.status.finished_at is not None
+    assert closed.runs == whole.runs
+    ended = merged([two_sittings()[1], as_it_stands(two_sittings()[0])])
+    assert words(ended) == words(closed)
+    assert ended.condition(ConditionType.COMPLETE)[2] == message
+
+
+def test_what_was_merged_can_be_ended_later() -> None:
+    """All its blocks are judged, not only as many as one sitting had."""
+    whole = merged(two_sittings())
+    later_on = as_it_stands(from_document(json.loads(json.dumps(to_document(whole, "1"), allow_nan=False))))
+    assert words(later_on) == words(merged(two_sittings(), as_they_stand=True))
+
+
+def test_what_was_merged_is_the_same_given_twice() -> None:
+    """All blocks are judged again, not only as many as one sitting had."""
+    one = renamed(cut_off(spec_with("fp8"), left=lambda run: False), "monday")
+    whole = merged([one, two_sittings()[1]])
+    assert (words(whole)["fp8"], words(whole)["awq"], whole.cut_off) == (FASTER, SLOWER, False)
+    assert words(merged([whole, whole])) == words(whole)
+
+
+def test_parts_of_one_study_complete_each_other_before_it_is_ended() -> None:
+    spec = spec_with("fp8")
+    early, late = cut_off(spec, left=later_block), cut_off(spec, left=last_control)
+    for parts in ([early, late], [late, early]):
+        together = merged(parts)
+        assert (together.ended, words(together)["fp8"]) == (False, UNDECIDED)
+        closed = merged(parts, as_they_stand=True)
+        assert closed.condition(ConditionType.COMPLETE)[2].endswith("1 of 6 runs had not ended")
+        assert words(closed)["fp8"] is FASTER
+        # What was ended too early learns from the later export, and is ended anew.
+        assert merged([as_it_stands(part) for part in parts]) == closed
+
+
+def test_the_end_that_the_operator_saw_counts() -> None:
+    spec = spec_with("fp8")
+    whole = cut_off(spec, left=lambda run: False)
+    early = as_it_stands(cut_off(spec, left=last_control))
+    for parts in ([early, whole], [whole, early]):
+        together = merged(parts)
+        assert told(together) == told(whole)
+        assert together.benchmark.status.progress == "6/6"
+        assert together.benchmark.status.finished_at == whole.benchmark.status.finished_at
+
+
+def test_one_that_was_ended_and_its_running_self_are_not_ended() -> None:
+    spec = spec_with("fp8")
+    early, late = as_it_stands(cut_off(spec, left=later_block)), cut_off(spec, left=last_control)
+    for parts in ([early, late], [late, early]):
+        assert not merged(parts).ended
+        assert words(merged(parts))["fp8"] is UNDECIDED
+
+
+def test_figures_need_a_verdict() -> None:
+    """The passes of an interrupted run are no start of their own."""
+    study = cut_off(spec_with("fp8"), left=last_control)
+    (run,) = [run for run in study.runs if not run.status.verdict]
+    assert run.status.passes
+    cells = {cell.variant: cell for cell in as_it_stands(study).benchmark.status.cells}
+    assert (cells[CONTROL].finished, cells[CONTROL].loads[0].starts) == (1, 1)
