@@ -172,6 +172,15 @@ def test_the_budget_ends_it() -> None:
     assert done.row("b").difference is Difference.NOT_DISTINGUISHABLE
 
 
+@pytest.mark.parametrize(("starts", "hours"), [(3, 1.4), (2, 1.1)])
+def test_a_block_that_the_budget_cuts_short_is_judged(starts: int, hours: float) -> None:
+    sampling = {"starts": starts, "maxStarts": starts, "control": True}
+    done = Played(several("a", "b", "c", sampling=sampling, limits={"gpuHours": hours}), noisy({"b": 1.45, "c": 1.2}))
+    assert done.condition("Complete") == ("True", "BudgetSpent")
+    assert len(done.runs) < 4 * starts
+    assert done.row("b").difference is Difference.FASTER
+
+
 def test_targets_do_not_wait_for_each_other() -> None:
     targets = [{"name": "x"}, {"name": "y"}]
     spec = several("a", "b", "c", targets=targets, sampling=ADAPTIVE, limits={"parallelism": 4})

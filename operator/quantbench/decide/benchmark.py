@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from quantbench import times
 from quantbench.api.conditions import ConditionType, Reason
@@ -114,9 +115,8 @@ class _Study:
         # Another start would end like the last one, or measure again what another variant measures.
         hopeless = hopeless_cells(runs) | no_figures | same_as.keys()
         gone = [run.name for run in unreadable if not run.held]
-        self.comparisons = Comparisons(
-            self.spec, plan, runs, hopeless=hopeless, same_as=same_as, void=no_figures, ended=gone
-        )
+        judge = partial(Comparisons, self.spec, plan, runs, same_as=same_as, void=no_figures, ended=gone)
+        self.comparisons = judge(hopeless=hopeless)
         certain = {run.name for run in (*plan.runs, *self.comparisons.further) if run.cell not in hopeless} | existing
         self.planned = tuple(run for run in (*plan.runs, *plan.further) if run.name in certain)
         self.pending = [run for run in self.planned if run.name not in existing]
@@ -130,6 +130,9 @@ class _Study:
             and not self.held
             and (not self.pending or (self.budget_spent and not self.free_of_charge()))
         )
+        if self.complete and self.pending:
+            # What the budget leaves out is not waited for: blocks are judged by those of their runs that ended.
+            self.comparisons = judge(hopeless=hopeless | {run.cell for run in self.pending})
 
     def closed_targets(self) -> dict[str, Refusal]:
         """Targets that have no node, with what the run says that found out: others need not wait as long again."""
