@@ -40,8 +40,8 @@ TARGETS = [
     Target("docs/reference/capabilities.md", capabilities.text),
     Target("docs/reference/metrics.md", metrics.text),
     Target("docs/reference/published-study.md", partial(studies.text, ROOT)),
-    # Measurements decide whether there is such a page.
-    *([Target("docs/published-study-h100.md", partial(published.text, ROOT))] if published.exports(ROOT) else []),
+    Target("docs/published-study-h100.md", partial(published.text, ROOT)),
+    Target(f"{published.RESULTS}/report.md", partial(published.report, ROOT)),
 ]
 
 

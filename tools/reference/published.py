@@ -4,11 +4,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from quantbench import stages, times
+from quantbench import __version__, stages, times
 from quantbench.cli.published import compared, read_conclusions
 from quantbench.cli.read import load_paths, read_path
+from quantbench.exports import Study
 from quantbench.observe import Run
-from quantbench.published.markdown import to_markdown
+from quantbench.published import markdown as comparison
+from quantbench.report import build
+from quantbench.report import to_markdown as report_markdown
 from quantbench.report.evidence import by_compilation
 from reference.markdown import NOTICE, code, table
 
@@ -31,6 +34,17 @@ The next part is printed by a command, from the exports of the runs:
 ```console
 quantbench audit {study} --against {exports}
 ```
+
+"""
+
+FINDINGS = """
+## What the operator says about its own figures
+
+```console
+quantbench report {exports} --as-it-stands --output report.md
+```
+
+The report of that command, with every figure, attestation and command line, is `{results}/report.md`. Its findings:
 
 """
 
@@ -63,10 +77,27 @@ def text(root: Path) -> str:
     found = compared(root / STUDY, ",".join(map(str, files)), None, None)
     source = read_conclusions((root / STUDY).with_suffix(".yaml")).source
     shown = ",".join(str(file.relative_to(root)) for file in files)
-    runs = [run for run in load_paths(files).runs if run.status.passes]
-    head = HEAD.format(notice=NOTICE, source=source, study=STUDY, exports=shown, starts=len(runs))
-    parts = (RUN.format(results=RESULTS), _counts(runs), _starts(runs), _use(files))
-    return head + to_markdown(found) + "\n".join(parts)
+    study = _study(root)
+    runs = [run for run in study.runs if run.status.passes]
+    said = "".join(f"- {finding.message}\n" for finding in study.benchmark.status.findings)
+    parts = (
+        HEAD.format(notice=NOTICE, source=source, study=STUDY, exports=shown, starts=len(runs)),
+        comparison.to_markdown(found),
+        FINDINGS.format(results=RESULTS, exports=shown) + said,
+        RUN.format(results=RESULTS),
+        "\n".join((_counts(runs), _starts(runs), _use(files))),
+    )
+    return "".join(parts)
+
+
+def report(root: Path) -> str:
+    """The report of all sittings, as Markdown; needs at least one export."""
+    return report_markdown(build(_study(root), __version__))
+
+
+def _study(root: Path) -> Study:
+    """All sittings as they stand: the clock ended some of them."""
+    return load_paths(exports(root), as_they_stand=True)
 
 
 def _counts(runs: Sequence[Run]) -> str:
