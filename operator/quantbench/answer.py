@@ -199,21 +199,42 @@ def _of_target(spec: QuantBenchmarkSpec, cells: Sequence[Cell], crossovers: Sequ
         cell, ratio = undecided[0]
         return f"undecided so far: {comparison(cell.variant, baseline, ratio)} at {load.name} ({interval(ratio)})"
     slower, alike = said[Difference.SLOWER], said[Difference.NOT_DISTINGUISHABLE]
-    if slower and alike:
-        names = _names([cell.variant for cell, _ in alike])
-        return f"no variant is faster than {baseline} at {load.name}; {names} cannot be told from it"
-    if slower:
-        cell, ratio = slower[0]
-        nearest = f"{comparison(cell.variant, baseline, ratio)} ({interval(ratio)})"
-        return f"{baseline} is the fastest at {load.name}; {nearest}"
-    if alike:
-        cell, ratio = alike[0]
-        shown = f"the highest, {cell.variant}, lies at {times(ratio)} ({interval(ratio)})"
-        return f"no variant can be told from {baseline} at {load.name}: {shown}"
+    if slower or alike:
+        return _none_better(load, baseline, slower, alike) + _elsewhere(spec, cells)
     if single := said[Difference.ONE_RUN]:
         cell, ratio = single[0]
         return f"one run each, no verdict: {comparison(cell.variant, baseline, ratio)} at {load.name}"
     return None
+
+
+def _none_better(
+    load: Load, baseline: str, slower: Sequence[tuple[Cell, Ratio]], alike: Sequence[tuple[Cell, Ratio]]
+) -> str:
+    cell, ratio = (alike or slower)[0]
+    if slower and alike:
+        names = _names([cell.variant for cell, _ in alike])
+        return f"no variant is faster than {baseline} at {load.name}; {names} cannot be told from it"
+    if slower:
+        nearest = f"{comparison(cell.variant, baseline, ratio)} ({interval(ratio)})"
+        return f"{baseline} is the fastest at {load.name}; {nearest}"
+    shown = f"the highest, {cell.variant}, lies at {times(ratio)} ({interval(ratio)})"
+    return f"no variant can be told from {baseline} at {load.name}: {shown}"
+
+
+def _elsewhere(spec: QuantBenchmarkSpec, cells: Sequence[Cell]) -> str:
+    """The best under the next load where some variant is faster, and where else that one is the best."""
+    best: list[tuple[str, str, Ratio]] = []
+    for load in spec.loads[1:]:
+        faster = [item for item in compared(spec, cells, load) if item[1].difference is Difference.FASTER]
+        if faster:
+            cell, ratio = max(faster, key=lambda item: item[1].speed)
+            best.append((load.name, cell.variant, ratio))
+    if not best:
+        return ""
+    name, variant, ratio = best[0]
+    others = [load for load, other, _ in best[1:] if other == variant]
+    too = f", and the fastest at {_names(others)}, too" if others else ""
+    return f"; at {name} {comparison(variant, spec.baseline, ratio)} ({interval(ratio)}){too}"
 
 
 def _best(

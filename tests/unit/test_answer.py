@@ -69,6 +69,45 @@ def test_when_none_is_better() -> None:
     assert said(slower) == "bf16 is the fastest at saturated; int8 is 0.90× bf16 (95 % CI 0.88 to 0.92, 3 starts)"
 
 
+def test_what_is_faster_under_another_load() -> None:
+    """The first load decides the answer; what another one shows is not kept back."""
+    loads = [{"name": "saturated"}, *({"name": f"c{n}", "maxConcurrency": n} for n in (64, 16, 1))]
+    spec = several("bf16", "fp8", "awq", loads=loads, sampling={"starts": 3})
+
+    def one(variant: str, difference: Difference, *speeds: float) -> Cell:
+        rows = [
+            row(
+                speed,
+                speed - 0.02,
+                speed + 0.02,
+                difference if place == 0 else FASTER if speed > 1.1 else ALIKE,
+                load=name,
+            )
+            for place, (speed, name) in enumerate(zip(speeds, ("saturated", "c64", "c16", "c1"), strict=True))
+        ]
+        return cell(variant, *rows)
+
+    def line(*cells: Cell) -> str:
+        return str(summary(spec, [cell("bf16", *(row(load=load.name) for load in spec.loads)), *cells]))
+
+    fp8, awq = one("fp8", ALIKE, 1.01, 1.05, 1.49, 1.4), one("awq", ALIKE, 1.0, 1.05, 1.36, 1.42)
+    assert line(fp8, awq) == (
+        "no variant can be told from bf16 at saturated: the highest, fp8, lies at 1.01× (95 % CI 0.99 to 1.03, 3 starts);"
+        " at c16 fp8 is 1.49× bf16 (95 % CI 1.47 to 1.51, 3 starts)"
+    )
+    slower = one("awq", SLOWER, 0.9, 1.25, 1.36, 1.42)
+    assert line(slower) == (
+        "bf16 is the fastest at saturated; awq is 0.90× bf16 (95 % CI 0.88 to 0.92, 3 starts); at c64 awq is 1.25× bf16"
+        " (95 % CI 1.23 to 1.27, 3 starts), and the fastest at c16 and c1, too"
+    )
+    assert line(fp8, slower).startswith(
+        "no variant is faster than bf16 at saturated; fp8 cannot be told from it; at c64 awq"
+    )
+    # What is decided, or may still be, under the first load says nothing of others.
+    assert "c64" not in line(one("fp8", FASTER, 1.2, 1.25, 1.3, 1.4))
+    assert "c64" not in line(one("fp8", UNDECIDED, 1.05, 1.25, 1.3, 1.4))
+
+
 def test_one_run_each() -> None:
     assert said(cell("fp8", row(1.24, starts=1))) == "one run each, no verdict: fp8 is 1.24× bf16 at saturated"
 

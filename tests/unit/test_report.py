@@ -21,9 +21,9 @@ from quantbench.api.names import Difference, FindingKind
 from quantbench.cli import app
 from quantbench.cli.read import read_path
 from quantbench.exports import Study, to_document
-from quantbench.report import build, evidence, to_markdown
+from quantbench.report import build, draw, evidence, to_markdown
 from quantbench.report.configuration import END_OF_YAML
-from quantbench.report.document import Chart, Charts, Lines, Report, Stacks, Table
+from quantbench.report.document import Chart, Charts, Forest, Lines, Report, Stacks, Table
 from quantbench.report.draw import MARKERS, SERIES
 from quantbench.report.html import to_html
 from quantbench.report.plots import pareto
@@ -303,6 +303,18 @@ def test_starts_that_compiled_and_starts_from_a_cache_are_told_apart() -> None:
     (chart,) = [chart for chart in charts(report) if chart.title.startswith("Cold start")]
     assert isinstance(chart.shown, Stacks)
     assert [stack.name for stack in chart.shown.stacks][:2] == ["bf16, compiled", "bf16, from the cache"]
+
+
+def test_figures_beside_bars_are_not_cut_off() -> None:
+    study = read_path(ROOT / "benchmarks" / "results" / "published-study-h100" / "sitting-1.json")
+    forests = [chart.shown for chart in charts(build(study, "0")) if isinstance(chart.shown, Forest)]
+    assert len({(forest.limits, forest.letters) for forest in forests}) == 1
+    assert "1.231× (1.004–1.509)" in [bar.figure for bar in forests[0].bars]
+    for forest in forests:
+        figure, _ = draw._forest(forest)
+        right = [text.get_window_extent().x1 for text in figure.axes[0].texts]
+        assert len(right) == len(forest.bars)
+        assert max(right) <= figure.bbox.x1
 
 
 def test_kinds_of_findings_are_words() -> None:

@@ -110,11 +110,15 @@ class Bar:
 
 @dataclass(frozen=True)
 class Forest:
-    """Ratios to the baseline, one line each; ``limits`` of the axis, equal in charts to be compared."""
+    """Ratios to the baseline, one line each.
+
+    ``limits`` of the axis and the ``letters`` of the longest figure beside it are equal in charts to be compared.
+    """
 
     bars: tuple[Bar, ...]
     axis: str
     limits: tuple[float, float] = (1.0, 1.0)
+    letters: int = 0
 
     def __len__(self) -> int:
         return len(self.bars)

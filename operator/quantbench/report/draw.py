@@ -131,7 +131,7 @@ def _margin(names: Sequence[str]) -> float:
 
 def _forest(shown: Forest) -> tuple[Figure, Said]:
     names = [bar.name for bar in shown.bars]
-    figure, axes = _axes(0.1 + LINE * len(names), left=_margin(names), right=1.55)
+    figure, axes = _axes(0.1 + LINE * len(names), left=_margin(names), right=0.1 + LETTER * shown.letters)
     said: Said = {}
     axes.axvline(1.0, color=INK, linewidth=1.2, zorder=1)
     for place, bar in enumerate(shown.bars):

@@ -23,6 +23,7 @@ WARNINGS = frozenset(
         FindingKind.FAILED,
         FindingKind.SATURATED,
         FindingKind.API_SERVER_BOUND,
+        FindingKind.STARTS_DISAGREE,
     }
 )
 """Findings that take something away from the figures."""

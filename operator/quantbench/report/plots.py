@@ -92,10 +92,11 @@ def against_baseline(study: Study, of: Sequence[Measured]) -> tuple[Charts | Par
         values = [value for _, forest in found for bar in forest.bars for value in (bar.low, bar.value, bar.high)]
         known = [value for value in values if value]
         limits = (min(1.0, *known), max(1.0, *known)) if known else (1.0, 1.0)
+        letters = max((len(bar.figure) for _, forest in found for bar in forest.bars), default=0)
         for load, forest in found:
             title = f"{load.name} on {one.target}, against {one.spec.baseline}"
             said = _said(title, [bar.said for bar in forest.bars])
-            charts.append(Chart(title, said, replace(forest, limits=limits)))
+            charts.append(Chart(title, said, replace(forest, limits=limits, letters=letters)))
     return _limited(charts)
 
 
