@@ -59,7 +59,8 @@ class Archive:
 def files_below(folder: Path, name: str) -> Iterator[Entry]:
     """Every file below a folder (compiled Python left out) or the file itself, to be called `name` in the archive.
 
-    Links are followed: what they lead to may lie outside the folder.
+    A link from a file to a file of the folder stays one, as in a Hugging Face cache, where each snapshot's file is a
+    link to a blob. Others are followed: what they lead to may lie outside the folder.
 
     Raises:
         ClusterError: a link leads nowhere, or to a folder that holds it.
@@ -77,8 +78,19 @@ def files_below(folder: Path, name: str) -> Iterator[Entry]:
             if path.resolve() in {parent.resolve() for parent in path.parents}:
                 raise ClusterError(f"{path} is a link to a folder that holds it", 2)
             yield from files_below(path, inside)
+        elif link := _link_within(path, folder):
+            yield Entry(inside, link=link)
         elif path.is_file():
             yield Entry(inside, path, _is_executable(path))
+
+
+def _link_within(path: Path, folder: Path) -> str:
+    """Where a link leads if that is relative and a file that the archive of the folder holds at the same place."""
+    if not path.is_symlink() or path.readlink().is_absolute() or not path.is_file():
+        return ""
+    leads_to = Path(os.path.normpath(path.parent / path.readlink()))
+    packed = leads_to.is_relative_to(folder) and "__pycache__" not in leads_to.parts
+    return str(path.readlink()) if packed and leads_to.samefile(path) else ""
 
 
 def write(archive: Archive, out: BinaryIO) -> None:

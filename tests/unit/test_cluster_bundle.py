@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import lzma
 import random
 import shutil
@@ -303,6 +304,32 @@ def test_folders_behind_links_are_packed(tmp_path: Path):
     (tmp_path / "disk" / "lost").symlink_to("nowhere")
     with pytest.raises(ClusterError, match="lost is a link to nowhere"):
         list(archives.files_below(models, "files/models"))
+
+
+def test_a_hugging_face_cache_is_packed_once(tmp_path: Path):
+    cache = tmp_path / "hub"
+    for folder in ("blobs", "snapshots/1"):
+        (cache / folder).mkdir(parents=True)
+    (cache / "blobs" / "abc").write_bytes(b"weights")
+    (cache / "snapshots" / "1" / "model").symlink_to("../../blobs/abc")
+    (cache / "snapshots" / "1" / "absolute").symlink_to(cache / "blobs" / "abc")
+    (tmp_path / "outside").write_bytes(b"elsewhere")
+    (cache / "snapshots" / "1" / "other").symlink_to("../../../outside")
+    archive = Archive("added", tuple(archives.files_below(cache, "files/hub")), compress=False)
+    assert [(entry.name, entry.link) for entry in archive.entries] == [
+        ("files/hub/blobs/abc", ""),
+        ("files/hub/snapshots/1/absolute", ""),
+        ("files/hub/snapshots/1/model", "../../blobs/abc"),
+        ("files/hub/snapshots/1/other", ""),
+    ]
+    unpacked = tmp_path / "unpacked"
+    with io.BytesIO() as stream:
+        archives.write(archive, stream)
+        stream.seek(0)
+        with tarfile.open(fileobj=stream) as tar:
+            tar.extractall(unpacked, filter="data")
+    for name, content in (("absolute", b"weights"), ("model", b"weights"), ("other", b"elsewhere")):
+        assert (unpacked / "files/hub/snapshots/1" / name).read_bytes() == content
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path):
