@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from core_support.objects import at, benchmark, several
+from core_support.objects import at, benchmark, later, plan_of, several
 from core_support.studies import cut_off
 from quantbench import times
 from quantbench.api.benchmark import CONTROL, QuantBenchmarkSpec
 from quantbench.api.conditions import ConditionType
 from quantbench.api.names import Difference
+from quantbench.decide.benchmark import decide_benchmark
 from quantbench.exports import Study, as_it_stands, from_document, merged, to_document
 from quantbench.observe import Run
 from quantbench.report.build import build
@@ -248,3 +249,79 @@ def test_figures_need_a_verdict() -> None:
     assert run.status.passes
     cells = {cell.variant: cell for cell in as_it_stands(study).benchmark.status.cells}
     assert (cells[CONTROL].finished, cells[CONTROL].loads[0].starts) == (1, 1)
+
+
+# --- what several exports say together -----------------------------------------------------------------------------
+
+
+def spent(study: Study, hours: float) -> Study:
+    """The operator's words where the budget was spent."""
+    spec = study.benchmark.spec
+    limited = spec.model_copy(update={"limits": spec.limits.model_copy(update={"gpu_hours": hours})})
+    old = study.benchmark.status.to_json()
+    decision = decide_benchmark(benchmark(limited, status=old), plan_of(limited), study.runs, later(9000))
+    return Study(benchmark(limited, status=decision.status), study.runs)
+
+
+def test_a_budget_that_was_raised_again_is_no_end() -> None:
+    """A newer export of a study that went on says more than an older one that had ended."""
+    spec = spec_with("fp8", "awq", starts=3)
+    begun = cut_off(spec, left=lambda run: False, missing=lambda run: run.spec.block > 2)
+    ended = spent(begun, 0.1)
+    assert (ended.condition(ConditionType.COMPLETE)[1], words(ended)["fp8"]) == ("BudgetSpent", FASTER)
+    runs = cut_off(spec, left=lambda run: run.spec.block == 3 and run.spec.variant.name == CONTROL).runs
+    on = decide_benchmark(benchmark(spec, status=ended.benchmark.status.to_json()), plan_of(spec), runs, later(9100))
+    going_on = Study(benchmark(spec, status=on.status), runs)
+    whole = cut_off(spec, left=lambda run: False)
+    done = decide_benchmark(
+        benchmark(spec, status=going_on.benchmark.status.to_json()), plan_of(spec), whole.runs, later(9200)
+    )
+    finished = Study(benchmark(spec, status=done.status), whole.runs)
+    for parts in ([ended, going_on], [going_on, ended]):
+        assert not merged(parts).ended
+        assert words(merged(parts))["fp8"] is UNDECIDED
+        assert merged(parts).benchmark.status.gpu_hours == going_on.benchmark.status.gpu_hours
+    for parts in ([ended, finished], [finished, ended], [going_on, finished, ended]):
+        assert told(merged(parts)) == told(finished)
+        assert merged(parts).benchmark.status == finished.benchmark.status
+
+
+def test_parts_of_one_study_cost_and_say_what_the_latest_does() -> None:
+    spec = spec_with("fp8")
+    early, late = cut_off(spec, left=later_block), cut_off(spec, left=last_control)
+    for parts in ([early, late], [late, early]):
+        status = merged(parts).benchmark.status
+        assert (status.gpu_hours, status.active_runs) == (late.benchmark.status.gpu_hours, 1)
+        assert told(merged(parts)) == told(late)
+
+
+def test_runs_that_no_sitting_started_stay_planned() -> None:
+    one = renamed(cut_off(spec_with("fp8"), left=lambda run: False, missing=later_block), "monday")
+    other = renamed(cut_off(spec_with("awq"), left=lambda run: False), "tuesday", after=20_000)
+    whole = merged([one, other])
+    assert whole.benchmark.status.progress == "9/12"
+    assert as_it_stands(whole).condition(ConditionType.COMPLETE)[2].endswith(": 3 of 12 had not been started")
+    assert merged([one, other], as_they_stand=True).benchmark.status.progress == "9/12"
+
+
+def test_a_server_of_monday_costs_nothing_on_tuesday() -> None:
+    apart = merged(two_sittings(), as_they_stand=True).benchmark.status.gpu_hours
+    later_on = as_it_stands(merged(two_sittings())).benchmark.status.gpu_hours
+    assert later_on == pytest.approx(apart, rel=1e-5)
+
+
+def test_the_conditions_of_sittings_speak_of_all_of_them() -> None:
+    one = renamed(cut_off(spec_with("fp8"), left=lambda run: False), "monday")
+    other = renamed(cut_off(spec_with("awq"), left=lambda run: False), "tuesday", after=20_000)
+    assert told(merged([one, other])) == {
+        "Progressing": ("False", "Finished", "no run is left"),
+        "Complete": ("True", "AllRunsEnded", "monday: 6 Measured; tuesday: 6 Measured"),
+        "Comparable": ("True", "BaselineMeasured", "ratios rest on 2 starts; at saturated: 1 faster, 1 slower"),
+    }
+    begun = cut_off(spec_with("fp8"), left=lambda run: False, missing=later_block)
+    short = renamed(spent(begun, 0.1), "monday")
+    _, reason, message = merged([short, other]).condition(ConditionType.COMPLETE)
+    assert reason == "BudgetSpent"
+    assert message.startswith("monday: ")
+    assert "tuesday" not in message
+    assert message.endswith("3 runs were not started: raise limits.gpuHours to go on")

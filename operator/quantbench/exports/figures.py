@@ -1,19 +1,26 @@
 """The figures of a study whose runs did not come from one cluster: the same builder as the operator's."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import QuantBenchmarkSpec
 from quantbench.comparisons import Comparisons
-from quantbench.effective import duplicates, void
+from quantbench.effective import CellKey, duplicates, void
 from quantbench.engine.version import OLDEST, EngineVersion
 from quantbench.observe import Run
 from quantbench.plan import Plan, PlannedRun
 from quantbench.status import plan_fields
 
 
-def figures(spec: QuantBenchmarkSpec, runs: Sequence[Run], digest: str, *, complete: bool) -> JsonObject:
-    """The parts of the status that follow from the runs, as if they were all that was planned.
+def figures(
+    spec: QuantBenchmarkSpec,
+    runs: Sequence[Run],
+    digest: str,
+    *,
+    complete: bool,
+    asked: Mapping[CellKey, int] | None = None,
+) -> JsonObject:
+    """The parts of the status that follow from the runs.
 
     Args:
         spec: the study.
@@ -21,6 +28,8 @@ def figures(spec: QuantBenchmarkSpec, runs: Sequence[Run], digest: str, *, compl
         digest: of the plan.
         complete: whether no run follows: until then what is not decided may still be. Then nothing waits for runs that
             have not ended either: blocks are judged by those of their runs that have.
+        asked: runs of each cell that were planned; absent: those that are there. An export holds those only that were
+            created.
     """
     planned = tuple(
         PlannedRun(
@@ -36,7 +45,13 @@ def figures(spec: QuantBenchmarkSpec, runs: Sequence[Run], digest: str, *, compl
     left = {run.name for run in runs if not run.status.verdict} if complete else set()
     plan = Plan(hash=digest, version=_version(runs), runs=tuple(run for run in planned if run.name not in left))
     comparisons = Comparisons(spec, plan, runs, same_as=duplicates(spec, runs), void=void(spec, runs))
-    return plan_fields(plan, planned, runs, spec, comparisons, complete=complete)
+    fields = plan_fields(plan, planned, runs, spec, comparisons, complete=complete)
+    cells = tuple(
+        cell.model_copy(update={"planned": max(cell.planned, (asked or {}).get((cell.variant, cell.target), 0))})
+        for cell in fields["cells"]
+    )
+    ended, of = sum(cell.finished for cell in cells), sum(cell.planned for cell in cells)
+    return fields | {"cells": cells, "progress": f"{ended}/{of}"}
 
 
 def judged_once(spec: QuantBenchmarkSpec, runs: Sequence[Run]) -> QuantBenchmarkSpec:

@@ -6,20 +6,26 @@ was.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from itertools import zip_longest
 from typing import Any
 
+from quantbench import times
 from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import MAX_STARTS, QuantBenchmarkSpec, Variant
 from quantbench.api.conditions import Condition, ConditionType, Reason
+from quantbench.api.status import Cell
+from quantbench.effective import CellKey
 from quantbench.exports.document import without_secrets
 from quantbench.exports.figures import figures, judged_once
 from quantbench.exports.standing import as_it_stands, closed
 from quantbench.exports.study import SITTINGS, ExportError, Study, in_order
 from quantbench.observe import Benchmark, Run
 from quantbench.plan import plan_hash
+from quantbench.status import comparability
 
 _WORK = ("model", "engine", "baseline", "targets", "workload", "loads")
 _MAY_DIFFER = ("starts", "maxStarts", "control")
@@ -96,13 +102,35 @@ def _completed(studies: Sequence[Study]) -> Study:
             place = (*run.cell, run.spec.block)
             runs[place] = _newer(runs[place], run) if place in runs else run
     together = in_order(list(runs.values()))
-    # One that was cut off says least: another export may know what became of the runs that were left.
-    last = min(studies, key=lambda study: 2 if study.cut_off else 0 if study.ended else 1)
+    last = max(studies, key=_recency)
     spec = judged_once(first.benchmark.spec, together) if first.of_sittings else first.benchmark.spec
-    update = figures(spec, together, wanted, complete=last.ended)
-    update |= {"conditions": last.benchmark.status.conditions, "finished_at": last.benchmark.status.finished_at}
-    whole = Study(replace(first.benchmark, status=first.benchmark.status.model_copy(update=update)), together)
+    update = figures(spec, together, wanted, complete=last.ended, asked=last.planned)
+    update["conditions"] = _compared(last.benchmark.status.conditions, spec, update["cells"], complete=last.ended)
+    whole = Study(replace(first.benchmark, status=last.benchmark.status.model_copy(update=update)), together)
     return closed(whole) if last.cut_off else whole
+
+
+def _recency(study: Study) -> tuple[bool, datetime, int, int]:
+    """Sorts exports of one study by how late they were written: one that has ended may go on with a larger budget.
+
+    One that was cut off says least: another export may know what became of the runs that were left.
+    """
+    conditions = study.benchmark.status.conditions
+    told = (condition.last_transition_time for condition in conditions if condition.type == ConditionType.COMPLETE)
+    moved = max((times.parse(text) for text in told if times.is_moment(text)), default=times.from_unix(0))
+    return not study.cut_off, moved, sum(1 for run in study.runs if run.status.verdict), len(study.runs)
+
+
+def _compared(
+    conditions: tuple[Condition, ...], spec: QuantBenchmarkSpec, cells: Sequence[Cell], *, complete: bool
+) -> tuple[Condition, ...]:
+    """The conditions with what all runs together say of the ratios."""
+    status, reason, message = comparability(spec, cells, complete=complete)
+    update = {"status": status, "reason": reason, "message": message[:1024]}
+    return tuple(
+        condition.model_copy(update=update) if condition.type == ConditionType.COMPARABLE else condition
+        for condition in conditions
+    )
 
 
 def _newer(one: Run, other: Run) -> Run:
@@ -217,8 +245,11 @@ def _one_after_another(head: Benchmark, variants: tuple[Variant, ...], sittings:
     together = in_order(runs)
     spec = _spec(head.spec, variants, [sitting.benchmark.spec for sitting in ordered])
     whole = judged_once(spec, together)
-    update = figures(whole, together, plan_hash(whole), complete=all(sitting.ended for sitting in ordered))
-    status = head.status.model_copy(update={**update, **_costs(ordered)})
+    complete = all(sitting.ended for sitting in ordered)
+    asked = sum((sitting.planned for sitting in ordered), Counter[CellKey]())
+    update = figures(whole, together, plan_hash(whole), complete=complete, asked=asked) | _costs(ordered)
+    update["conditions"] = _compared(update["conditions"], whole, update["cells"], complete=complete)
+    status = head.status.model_copy(update=update)
     digest = hashlib.sha256("/".join(_uid(sitting) for sitting in ordered).encode()).hexdigest()[:16]
     return Study(replace(head, uid=f"{SITTINGS}{digest}", spec=spec, status=status), together)
 
@@ -244,6 +275,7 @@ def _costs(sittings: Sequence[Study]) -> JsonObject:
     hours = [status.gpu_hours for status in statuses if status.gpu_hours is not None]
     unended = next((status for sitting, status in zip(sittings, statuses, strict=True) if not sitting.ended), None)
     return {
+        "active_runs": sum(status.active_runs or 0 for status in statuses),
         "conditions": unended.conditions if unended else _end(sittings),
         "gpu_hours": sum(hours) if hours else None,
         "started_at": min((status.started_at for status in statuses if status.started_at), default=None),
@@ -254,14 +286,16 @@ def _costs(sittings: Sequence[Study]) -> JsonObject:
 
 
 def _end(sittings: Sequence[Study]) -> tuple[Condition, ...]:
-    """The conditions of the last sitting, with what is to be said of those that were cut off."""
-    last = sittings[-1].benchmark.status
-    said = [f"{one.benchmark.name}: {one.condition(ConditionType.COMPLETE)[2]}" for one in sittings if one.cut_off]
-    if not said:
-        return last.conditions
+    """The conditions of the last sitting, with what is to be said of those that came to an end with runs left, or of
+    all.
+    """
+    ends = [(one.benchmark.name, *one.condition(ConditionType.COMPLETE)[1:]) for one in sittings]
+    reasons = [reason for _, reason, _ in ends]
+    chosen = next((reason for reason in (Reason.CUT_OFF, Reason.BUDGET_SPENT) if reason in reasons), reasons[-1])
+    said = "; ".join(f"{name}: {message}" for name, reason, message in ends if reason == chosen)
     return tuple(
-        condition.model_copy(update={"reason": Reason.CUT_OFF, "message": "; ".join(said)[:1024]})
+        condition.model_copy(update={"reason": chosen, "message": said[:1024]})
         if condition.type == ConditionType.COMPLETE
         else condition
-        for condition in last.conditions
+        for condition in sittings[-1].benchmark.status.conditions
     )

@@ -4,7 +4,7 @@ An export of a study that had not ended is undecided: more starts may follow. Wh
 and no budget is left to be lowered.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -13,6 +13,7 @@ from quantbench.api.conditions import ConditionType, Reason
 from quantbench.api.status import Cell
 from quantbench.exports.figures import figures, judged_once
 from quantbench.exports.study import Study
+from quantbench.observe import Run
 from quantbench.plan import plan_hash
 from quantbench.status import comparability, gpu_hours, set_condition
 
@@ -31,12 +32,11 @@ def closed(study: Study) -> Study:
     """
     benchmark, old = study.benchmark, study.benchmark.status
     spec = judged_once(benchmark.spec, study.runs) if study.of_sittings else benchmark.spec
-    update = figures(spec, study.runs, old.plan_hash or plan_hash(benchmark.spec), complete=True)
-    planned = {(cell.variant, cell.target): cell.planned for cell in old.cells}
-    cells = tuple(_planned(cell, planned.get((cell.variant, cell.target), 0)) for cell in update["cells"])
-    ended, asked = sum(cell.finished for cell in cells), sum(cell.planned for cell in cells)
+    digest = old.plan_hash or plan_hash(benchmark.spec)
+    update = figures(spec, study.runs, digest, complete=True, asked=study.planned)
+    cells: Sequence[Cell] = update["cells"]
     moment = max(_news(study), default=times.from_unix(0))
-    message = _message(moment, ended, asked, unended=sum(1 for run in study.runs if not run.status.verdict))
+    message = _message(moment, cells, unended=sum(1 for run in study.runs if not run.status.verdict))
     conditions = old.conditions
     for kind, status, reason, said in (
         (ConditionType.PROGRESSING, "False", Reason.CUT_OFF, "no run follows"),
@@ -47,22 +47,16 @@ def closed(study: Study) -> Study:
             conditions, kind, status, reason, said, generation=old.observed_generation, now=moment
         )
     update |= {
-        "cells": cells,
-        "progress": f"{ended}/{asked}",
         "conditions": conditions,
         "active_runs": 0,
-        "gpu_hours": float(f"{gpu_hours(study.runs, times.render(moment)).total:.6g}"),
+        "gpu_hours": float(f"{sum(map(_hours, study.runs)):.6g}"),
         "finished_at": times.render(moment),
     }
     return replace(study, benchmark=replace(benchmark, status=old.model_copy(update=update)))
 
 
-def _planned(cell: Cell, known: int) -> Cell:
-    """With the runs that were planned; an export holds those only that were created."""
-    return cell.model_copy(update={"planned": max(cell.planned, known)})
-
-
-def _message(moment: datetime, ended: int, asked: int, *, unended: int) -> str:
+def _message(moment: datetime, cells: Sequence[Cell], *, unended: int) -> str:
+    ended, asked = sum(cell.finished for cell in cells), sum(cell.planned for cell in cells)
     missing = asked - ended - unended
     left = [f"{unended} of {asked} runs had not ended"] if unended else []
     left += [f"{missing} of {asked} had not been started"] if missing else []
@@ -71,10 +65,19 @@ def _message(moment: datetime, ended: int, asked: int, *, unended: int) -> str:
 
 def _news(study: Study) -> Iterator[datetime]:
     """Every moment that the runs tell of; of a study without runs, those of its conditions."""
-    told = [condition.last_transition_time for condition in study.benchmark.status.conditions]
     if study.runs:
-        told = [run.created_at for run in study.runs]
-    for run in study.runs:
-        told += run.status.times.to_json().values()
-        told += [condition.last_transition_time for condition in run.status.conditions]
+        return (moment for run in study.runs for moment in _told(run))
+    told = (condition.last_transition_time for condition in study.benchmark.status.conditions)
     return (times.parse(text) for text in told if times.is_moment(text))
+
+
+def _told(run: Run) -> Iterator[datetime]:
+    """Every moment that a run tells of."""
+    told = [run.created_at, *run.status.times.to_json().values()]
+    told += [condition.last_transition_time for condition in run.status.conditions]
+    return (times.parse(text) for text in told if times.is_moment(text))
+
+
+def _hours(run: Run) -> float:
+    """What a run has cost until its own last news [GPU-hours]: another sitting may be days later."""
+    return gpu_hours([run], times.render(max(_told(run), default=times.from_unix(0)))).total

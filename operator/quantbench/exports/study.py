@@ -1,10 +1,12 @@
 """A study as a value: the benchmark and its runs."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from quantbench.api.conditions import ConditionType, Reason
 from quantbench.api.names import Verdict
+from quantbench.effective import CellKey
 from quantbench.observe import Benchmark, Run, Unreadable
 from quantbench.plan import SpecInvalid, engine_version
 
@@ -50,6 +52,11 @@ class Study:
     def refused(self) -> bool:
         """The specification was not accepted."""
         return self.condition(ConditionType.ACCEPTED)[0] == "False"
+
+    @property
+    def planned(self) -> Counter[CellKey]:
+        """Runs that were planned of each cell, by its status."""
+        return Counter({(cell.variant, cell.target): cell.planned for cell in self.benchmark.status.cells})
 
     @property
     def measured(self) -> bool:
