@@ -91,7 +91,8 @@ class Comparisons:
     def _rule(self) -> Rule:
         sampling = self.spec.sampling
         refused = {run.cell for run in self.plan.runs if run.refusal}
-        cells = {run.cell for run in self.plan.runs} - refused
+        # Of the specification: what was not started before a study was cut off has been asked for all the same.
+        cells = {(name, target.name) for name in self.names for target in self.spec.targets} - refused
         others = sum(1 for variant, _ in cells if variant not in (CONTROL, self.spec.baseline))
         return Rule(
             first=max(2, sampling.starts),

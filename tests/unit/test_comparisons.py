@@ -17,7 +17,7 @@ from core_support.objects import at, benchmark, ended, later, merged, pass_json,
 from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import CONTROL, QuantBenchmarkSpec
 from quantbench.api.names import Difference, Verdict
-from quantbench.api.run import Outcome
+from quantbench.api.run import Outcome, Refusal
 from quantbench.api.status import LoadResult, QuantBenchmarkStatus
 from quantbench.comparisons import Comparisons
 from quantbench.decide.actions import Apply
@@ -179,6 +179,21 @@ def test_a_block_that_the_budget_cuts_short_is_judged(starts: int, hours: float)
     assert done.condition("Complete") == ("True", "BudgetSpent")
     assert len(done.runs) < 4 * starts
     assert done.row("b").difference is Difference.FASTER
+
+
+def test_the_family_holds_what_was_never_started() -> None:
+    """A study that is cut off asks no fewer questions than it was made to ask."""
+    spec = several("bf16", "fp8", "awq", "w4a16", sampling={"starts": 2})
+    begun = [one for one in plan_of(spec).runs if one.variant not in ("awq", "w4a16")]
+    for runs in (plan_of(spec).runs, tuple(begun)):
+        assert Comparisons(spec, replace(plan_of(spec), runs=runs), ()).rule.family == 3 * len(spec.loads)
+    refused = tuple(
+        replace(one, refusal=Refusal(verdict=Verdict.UNSUPPORTED, reason="Unsupported", message="no"))
+        if one.variant == "awq"
+        else one
+        for one in plan_of(spec).runs
+    )
+    assert Comparisons(spec, replace(plan_of(spec), runs=refused), ()).rule.family == 2 * len(spec.loads)
 
 
 def test_targets_do_not_wait_for_each_other() -> None:
