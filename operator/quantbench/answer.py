@@ -199,42 +199,52 @@ def _of_target(spec: QuantBenchmarkSpec, cells: Sequence[Cell], crossovers: Sequ
         cell, ratio = undecided[0]
         return f"undecided so far: {comparison(cell.variant, baseline, ratio)} at {load.name} ({interval(ratio)})"
     slower, alike = said[Difference.SLOWER], said[Difference.NOT_DISTINGUISHABLE]
+    single = said[Difference.ONE_RUN]
     if slower or alike:
-        return _none_better(load, baseline, slower, alike) + _elsewhere(spec, cells)
-    if single := said[Difference.ONE_RUN]:
+        return _none_better(load, baseline, slower, alike, all_judged=not single) + _elsewhere(spec, cells)
+    if single:
         cell, ratio = single[0]
         return f"one run each, no verdict: {comparison(cell.variant, baseline, ratio)} at {load.name}"
-    return None
+    return _elsewhere(spec, cells).removeprefix("; ") or None
 
 
 def _none_better(
-    load: Load, baseline: str, slower: Sequence[tuple[Cell, Ratio]], alike: Sequence[tuple[Cell, Ratio]]
+    load: Load,
+    baseline: str,
+    slower: Sequence[tuple[Cell, Ratio]],
+    alike: Sequence[tuple[Cell, Ratio]],
+    *,
+    all_judged: bool,
 ) -> str:
+    """``all_judged``: there is no variant of one start, which may be anything."""
+    none = "no variant" if all_judged else "no variant with several starts"
     cell, ratio = (alike or slower)[0]
     if slower and alike:
         names = _names([cell.variant for cell, _ in alike])
-        return f"no variant is faster than {baseline} at {load.name}; {names} cannot be told from it"
+        return f"{none} is faster than {baseline} at {load.name}; {names} cannot be told from it"
     if slower:
         nearest = f"{comparison(cell.variant, baseline, ratio)} ({interval(ratio)})"
-        return f"{baseline} is the fastest at {load.name}; {nearest}"
+        head = f"{baseline} is the fastest" if all_judged else f"{none} is as fast as {baseline}"
+        return f"{head} at {load.name}; {nearest}"
     shown = f"the highest, {cell.variant}, lies at {times(ratio)} ({interval(ratio)})"
-    return f"no variant can be told from {baseline} at {load.name}: {shown}"
+    return f"{none} can be told from {baseline} at {load.name}: {shown}"
 
 
 def _elsewhere(spec: QuantBenchmarkSpec, cells: Sequence[Cell]) -> str:
-    """The best under the next load where some variant is faster, and where else that one is the best."""
-    best: list[tuple[str, str, Ratio]] = []
+    """The best under the next load where some variant is faster, and where else none measured faster than that one."""
+    found: list[tuple[str, list[tuple[Cell, Ratio]], Cell]] = []
     for load in spec.loads[1:]:
-        faster = [item for item in compared(spec, cells, load) if item[1].difference is Difference.FASTER]
+        rated = sorted(compared(spec, cells, load), key=lambda item: -item[1].speed)
+        faster = [item for item in rated if item[1].difference is Difference.FASTER]
         if faster:
-            cell, ratio = max(faster, key=lambda item: item[1].speed)
-            best.append((load.name, cell.variant, ratio))
-    if not best:
+            found.append((load.name, faster, rated[0][0]))
+    if not found:
         return ""
-    name, variant, ratio = best[0]
-    others = [load for load, other, _ in best[1:] if other == variant]
-    too = f", and the fastest at {_names(others)}, too" if others else ""
-    return f"; at {name} {comparison(variant, spec.baseline, ratio)} ({interval(ratio)}){too}"
+    name, faster, _ = found[0]
+    cell, best = faster[0]
+    others = [load for load, (first, *_), highest in found[1:] if first[0] is cell is highest]
+    too = f"; {cell.variant} measured fastest at {_names(others)}, too" if others else ""
+    return f"; at {name} {comparison(cell.variant, spec.baseline, best)} ({interval(best)}){_close(faster)}{too}"
 
 
 def _best(
@@ -247,16 +257,20 @@ def _best(
     cell, best = faster[0]
     so_far = " so far" if undecided else ""
     line = f"{comparison(cell.variant, spec.baseline, best)} at {load.name}{so_far} ({interval(best)})"
-    # Whether two variants differ is not read from their intervals; that they overlap is worth a word.
-    close = [(other.variant, times(ratio)) for other, ratio in faster[1:] if _overlap(best, ratio)]
-    if close:
-        line += f"; close to it: {_names([f'{name} {shown}' for name, shown in close])}"
+    line += _close(faster)
     for crossover in crossovers:
         if cell.variant == crossover.variant:
             return f"{line}; below about {place(crossover)} {crossover.other} is faster"
         if cell.variant == crossover.other:
             return f"{line}; above about {place(crossover)} {crossover.variant} is faster"
     return line
+
+
+def _close(faster: Sequence[tuple[Cell, Ratio]]) -> str:
+    """The others whose intervals overlap with the first one's: nobody tested whether they differ from it."""
+    (_, best), *others = faster
+    close = [f"{other.variant} {times(ratio)}" for other, ratio in others if _overlap(best, ratio)]
+    return f"; close to it: {_names(close)}" if close else ""
 
 
 def _overlap(one: Ratio, other: Ratio) -> bool:

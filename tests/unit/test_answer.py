@@ -69,6 +69,20 @@ def test_when_none_is_better() -> None:
     assert said(slower) == "bf16 is the fastest at saturated; int8 is 0.90× bf16 (95 % CI 0.88 to 0.92, 3 starts)"
 
 
+def test_what_ran_once_may_be_faster_than_all_others() -> None:
+    once = cell("awq", row(1.5, starts=1))
+    slower, alike = cell("int8", row(0.9, 0.88, 0.92, SLOWER)), cell("fp8", row(1.01, 0.98, 1.04, ALIKE))
+    assert str(said(once, slower)).startswith(
+        "no variant with several starts is as fast as bf16 at saturated; int8 is 0.90× bf16 (95 % CI 0.88"
+    )
+    assert said(once, slower, alike) == (
+        "no variant with several starts is faster than bf16 at saturated; fp8 cannot be told from it"
+    )
+    assert str(said(once, alike)).startswith(
+        "no variant with several starts can be told from bf16 at saturated: the highest, fp8, lies at 1.01×"
+    )
+
+
 def test_what_is_faster_under_another_load() -> None:
     """The first load decides the answer; what another one shows is not kept back."""
     loads = [{"name": "saturated"}, *({"name": f"c{n}", "maxConcurrency": n} for n in (64, 16, 1))]
@@ -98,11 +112,21 @@ def test_what_is_faster_under_another_load() -> None:
     slower = one("awq", SLOWER, 0.9, 1.25, 1.36, 1.42)
     assert line(slower) == (
         "bf16 is the fastest at saturated; awq is 0.90× bf16 (95 % CI 0.88 to 0.92, 3 starts); at c64 awq is 1.25× bf16"
-        " (95 % CI 1.23 to 1.27, 3 starts), and the fastest at c16 and c1, too"
+        " (95 % CI 1.23 to 1.27, 3 starts); awq measured fastest at c16 and c1, too"
+    )
+    near = one("fp8", SLOWER, 0.9, 1.22, 1.37, 1.3)
+    assert line(slower, near).endswith(
+        "; at c64 awq is 1.25× bf16 (95 % CI 1.23 to 1.27, 3 starts); close to it: fp8 1.22×;"
+        " awq measured fastest at c1, too"
     )
     assert line(fp8, slower).startswith(
         "no variant is faster than bf16 at saturated; fp8 cannot be told from it; at c64 awq"
     )
+    once = cell("w4a16", row(2.0, starts=1, load="c16"))
+    assert line(slower, once).endswith("3 starts); awq measured fastest at c1, too")
+    # Nothing may be known of the first load.
+    only = cell("awq", row(1.25, 1.23, 1.27, FASTER, load="c64"))
+    assert line(only) == "at c64 awq is 1.25× bf16 (95 % CI 1.23 to 1.27, 3 starts)"
     # What is decided, or may still be, under the first load says nothing of others.
     assert "c64" not in line(one("fp8", FASTER, 1.2, 1.25, 1.3, 1.4))
     assert "c64" not in line(one("fp8", UNDECIDED, 1.05, 1.25, 1.3, 1.4))
