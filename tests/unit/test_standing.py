@@ -14,13 +14,17 @@ from quantbench import times
 from quantbench.api.benchmark import CONTROL, QuantBenchmarkSpec
 from quantbench.api.conditions import ConditionType
 from quantbench.api.names import Difference
-from quantbench.decide.benchmark import decide_benchmark
-from quantbench.exports import Study, as_it_stands, from_document, merged, to_document
+from quantbench.decide.benchmark import decide_benchmark, decide_invalid
+from quantbench.exports import ExportError, Study, as_it_stands, from_document, merged, to_document
 from quantbench.observe import Run
+from quantbench.plan import FieldError
 from quantbench.report.build import build
 
 FASTER, SLOWER, ALIKE = Difference.FASTER, Difference.SLOWER, Difference.NOT_DISTINGUISHABLE
 UNDECIDED = Difference.UNDECIDED
+
+REFUSED = {"type": "Accepted", "status": "False", "reason": "InvalidSpec", "message": "no such baseline",
+           "lastTransitionTime": at()}  # fmt: skip
 
 
 def spec_with(*names: str, starts: int = 2, **changes: Any) -> QuantBenchmarkSpec:
@@ -149,9 +153,26 @@ def test_what_has_ended_by_itself_is_left_alone() -> None:
 
 
 def test_a_refused_study_is_left_alone() -> None:
-    refused = {"type": "Accepted", "status": "False", "reason": "InvalidSpec", "lastTransitionTime": at()}
-    study = Study(benchmark(spec_with("fp8", baseline="none"), status={"conditions": [refused]}), ())
+    study = Study(benchmark(spec_with("fp8", baseline="none"), status={"conditions": [REFUSED]}), ())
     assert as_it_stands(study) is study
+
+
+def test_a_study_that_was_refused_after_runs_is_ended() -> None:
+    """As an operator does that no longer takes the specification, while its runs go on."""
+    study = cut_off(spec_with("fp8"), left=last_control)
+    old = study.benchmark.status
+    refused = decide_invalid(old, 1, [FieldError("spec.loads", "no")], later(9100), study.runs).status
+    closed = as_it_stands(Study(benchmark(study.benchmark.spec, status=refused), study.runs))
+    assert (closed.refused, closed.cut_off, words(closed)["fp8"]) == (True, True, FASTER)
+
+
+def test_a_sitting_that_was_refused_is_to_be_left_out() -> None:
+    """Or the whole would pass for refused, and never end."""
+    bad = Study(benchmark(spec_with("fp8"), name="monday", uid="uid-1", status={"conditions": [REFUSED]}), ())
+    good = renamed(cut_off(spec_with("awq"), left=lambda run: False), "tuesday")
+    for parts in ([bad, good], [good, bad]):
+        with pytest.raises(ExportError, match=r"^monday was not accepted \(no such baseline\), and has no runs: leave"):
+            merged(parts, as_they_stand=True)
 
 
 def test_a_suspended_study_is_ended_too() -> None:
@@ -167,7 +188,8 @@ def test_a_study_of_which_nothing_was_started_has_ended_with_nothing() -> None:
     closed = as_it_stands(study)
     assert (closed.ended, closed.measured, closed.benchmark.status.progress) == (True, False, "0/6")
     bare = as_it_stands(Study(benchmark(spec_with("fp8")), ()))
-    assert bare.ended
+    assert (bare.ended, bare.benchmark.status.finished_at) == (True, None)
+    assert build(bare, "1").state == "judged as it stood before any run was planned"
 
 
 # --- several exports -----------------------------------------------------------------------------------------------

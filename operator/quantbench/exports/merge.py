@@ -46,7 +46,7 @@ def merged(studies: Sequence[Study], *, as_they_stand: bool = False) -> Study:
 
     Raises:
         ExportError: they asked for different work, one name stands for two variants, two of them hold different runs
-            for one place of the plan, or one run stands in two sittings.
+            for one place of the plan, one run stands in two sittings, or a sitting was refused.
     """
     first, *others = studies
     for other in others:
@@ -57,6 +57,7 @@ def merged(studies: Sequence[Study], *, as_they_stand: bool = False) -> Study:
         sittings = [as_it_stands(sitting) for sitting in sittings]
     if len(sittings) == 1:
         return sittings[0]
+    _refuse_unaccepted(sittings)
     _refuse_twins(sittings)
     return _one_after_another(first.benchmark, variants, sittings)
 
@@ -211,6 +212,14 @@ def _union(benchmarks: Sequence[Benchmark]) -> tuple[Variant, ...]:
                     f" {_shown(after)}, not {_shown(before)}; rename one of them"
                 )
     return tuple(variant for variant, _ in found.values())
+
+
+def _refuse_unaccepted(sittings: Sequence[Study]) -> None:
+    """No run of such a study will ever follow, so that the whole would never end, and it would pass for refused."""
+    for sitting in sittings:
+        if sitting.refused and not sitting.runs:
+            why = sitting.condition(ConditionType.ACCEPTED)[2]
+            raise ExportError(f"{sitting.benchmark.name} was not accepted ({why}), and has no runs: leave it out")
 
 
 def _refuse_twins(sittings: Sequence[Study]) -> None:

@@ -19,8 +19,8 @@ from quantbench.status import comparability, gpu_hours, set_condition
 
 
 def as_it_stands(study: Study) -> Study:
-    """The study as if no run followed; one that has ended, or was never accepted, is left alone."""
-    return study if study.ended or study.refused else closed(study)
+    """The study as if no run followed; one that has ended, or was refused before any run, is left alone."""
+    return study if study.ended or (study.refused and not study.runs) else closed(study)
 
 
 def closed(study: Study) -> Study:
@@ -35,8 +35,8 @@ def closed(study: Study) -> Study:
     digest = old.plan_hash or plan_hash(benchmark.spec)
     update = figures(spec, study.runs, digest, complete=True, asked=study.planned)
     cells: Sequence[Cell] = update["cells"]
-    moment = max(_news(study), default=times.from_unix(0))
-    message = _message(moment, cells, unended=sum(1 for run in study.runs if not run.status.verdict))
+    news = max(_news(study), default=None)
+    message = _message(news, cells, unended=sum(1 for run in study.runs if not run.status.verdict))
     conditions = old.conditions
     for kind, status, reason, said in (
         (ConditionType.PROGRESSING, "False", Reason.CUT_OFF, "no run follows"),
@@ -44,23 +44,25 @@ def closed(study: Study) -> Study:
         (ConditionType.COMPARABLE, *comparability(benchmark.spec, cells, complete=True)),
     ):
         conditions = set_condition(
-            conditions, kind, status, reason, said, generation=old.observed_generation, now=moment
+            conditions, kind, status, reason, said, generation=old.observed_generation, now=news or times.from_unix(0)
         )
     update |= {
         "conditions": conditions,
         "active_runs": 0,
         "gpu_hours": float(f"{sum(map(_hours, study.runs)):.6g}"),
-        "finished_at": times.render(moment),
+        "finished_at": times.render(news) if news else None,
     }
     return replace(study, benchmark=replace(benchmark, status=old.model_copy(update=update)))
 
 
-def _message(moment: datetime, cells: Sequence[Cell], *, unended: int) -> str:
+def _message(news: datetime | None, cells: Sequence[Cell], *, unended: int) -> str:
+    if news is None:
+        return "judged as it stood before any run was planned"
     ended, asked = sum(cell.finished for cell in cells), sum(cell.planned for cell in cells)
     missing = asked - ended - unended
     left = [f"{unended} of {asked} runs had not ended"] if unended else []
     left += [f"{missing} of {asked} had not been started"] if missing else []
-    return f"judged as it stood at {moment:%Y-%m-%d %H:%M} UTC: {', '.join(left) or f'all {asked} runs had ended'}"
+    return f"judged as it stood at {news:%Y-%m-%d %H:%M} UTC: {', '.join(left) or f'all {asked} runs had ended'}"
 
 
 def _news(study: Study) -> Iterator[datetime]:
