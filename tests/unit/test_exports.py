@@ -243,7 +243,10 @@ def test_results_of_another_tool_have_ended_and_can_be_reported() -> None:
     )
     report = build(study, "1")
     assert (report.state, report.done) == ("finished, 2/2 runs", True)
-    assert "prompts that are not known" in dict(report.facts)["Requests"]
+    # What it does not say is not made up of defaults, nor offered to be applied.
+    assert not {"Requests", "GPUs"} & set(dict(report.facts))
+    assert not {"configuration", "rerun"} & {section.key for section in report.sections}
+    assert {"configuration", "rerun"} <= {section.key for section in build(finished(), "1").sections}
     assert merged([study, study_of_results("other", sweep(date="20260103-030405"))]).ended
 
 

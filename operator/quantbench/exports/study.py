@@ -49,6 +49,12 @@ class Study:
         return self.benchmark.uid.startswith(SITTINGS)
 
     @property
+    def of_another_tool(self) -> bool:
+        """Its results do not say what was served on what, nor which prompts were sent: there is nothing to apply."""
+        dataset = self.benchmark.spec.workload.dataset
+        return dataset.share_gpt is None and dataset.random is None
+
+    @property
     def refused(self) -> bool:
         """The specification was not accepted."""
         return self.condition(ConditionType.ACCEPTED)[0] == "False"

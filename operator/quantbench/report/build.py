@@ -75,8 +75,8 @@ def _facts(study: Study) -> list[tuple[str, str]]:
         ("Model", spec.model),
         ("Baseline", spec.baseline),
         ("vLLM", versions or spec.engine.version or spec.engine.image),
-        ("GPUs", configuration.hardware(study)),
-        ("Requests", _workload(spec.workload.to_json())),
+        ("GPUs", "" if study.of_another_tool else configuration.hardware(study)),
+        ("Requests", "" if study.of_another_tool else _workload(spec.workload.to_json())),
         ("Loads", "; ".join(_load(load.to_json()) for load in spec.loads)),
         ("Sampling", sampling),
         ("Measured", " to ".join(map(_moment, filter(None, (status.started_at, status.finished_at))))),
@@ -91,11 +91,11 @@ def _moment(text: str) -> str:
 
 def _workload(fields: JsonObject) -> str:
     dataset = fields["dataset"]
-    prompts = "prompts that are not known"  # as those of another tool's results
-    if "shareGPT" in dataset:
-        prompts = f"ShareGPT ({dataset['shareGPT']['path']})"
-    elif "random" in dataset:
-        prompts = f"random, {dataset['random']['inputLen']} in, {dataset['random']['outputLen']} out"
+    prompts = (
+        f"ShareGPT ({dataset['shareGPT']['path']})"
+        if "shareGPT" in dataset
+        else f"random, {dataset['random']['inputLen']} in, {dataset['random']['outputLen']} out"
+    )
     eos = "end of sequence ignored" if fields["ignoreEOS"] else "until end of sequence"
     return f"{fields['numPrompts']} × {prompts}, {eos}, temperature {fields['temperature']:g}, seed {fields['seed']}"
 
@@ -111,6 +111,7 @@ def _load(fields: JsonObject) -> str:
 
 def _sections(study: Study) -> list[Section]:
     of = plots.measured(study)
+    known = not study.of_another_tool
     return [
         Section("matrix", "Every variant against the baseline", figures.matrix(study)),
         Section("baseline", "How sure the differences are", plots.against_baseline(study, of)),
@@ -126,8 +127,8 @@ def _sections(study: Study) -> list[Section]:
         Section("cold-starts", "Cold starts", (*plots.cold_starts(study), *evidence.cold_starts(study))),
         Section("figures", "Every figure", figures.everything(study)),
         Section("validity", "Validity", evidence.validity(study)),
-        Section("configuration", "Configuration", configuration.configuration(study)),
-        Section("rerun", "Run it again", configuration.once_more(study)),
+        Section("configuration", "Configuration", configuration.configuration(study) if known else ()),
+        Section("rerun", "Run it again", configuration.once_more(study) if known else ()),
     ]
 
 
