@@ -18,7 +18,7 @@ from quantbench.observe import Run
 from quantbench.plan import Plan, PlannedRun, measured_variants
 from quantbench.statistics import Metric, Ratio, Samples, Start, figures
 from quantbench.statistics.contrasts import Bools, Floats
-from quantbench.statistics.looks import Course, Rule, begin, look, significant
+from quantbench.statistics.looks import ERROR_RATE, Course, Rule, begin, look, significant
 
 
 def starts_of(runs: Iterable[Run]) -> list[Start]:
@@ -194,7 +194,19 @@ class Comparisons:
             fields |= _fields(f"{prefix}ratio", samples.ratios(self.spec.baseline, metric).get(key))
         if variant != CONTROL:
             fields["difference"] = self._difference(variant, target, place, load, throughput.blocks, complete)
+        elif complete:
+            fields["difference"] = self._of_control(target, load)
         return fields
+
+    def _of_control(self, target: str, load: Load) -> Difference | None:
+        """Whether the control seems to differ from what it repeats: judged once, at the end, all loads and targets
+        counted (Bonferroni).
+        """
+        metric = Metric.TPOT if paced(load) else Metric.THROUGHPUT
+        ratio = self.samples[target].ratio(load.name, CONTROL, self.spec.baseline, metric)
+        if ratio is None or ratio.p is None or ratio.p * len(self.spec.loads) * len(self.spec.targets) > ERROR_RATE:
+            return None
+        return _direction(ratio, metric)
 
     def _difference(self, variant: str, target: str, place: int, load: Load, blocks: int, complete: bool) -> Difference:
         if (variant, target) in self.same_as:
@@ -204,12 +216,15 @@ class Comparisons:
         column = self.names.index(variant)
         if self._decided[target][place, column]:
             metric = Metric.TPOT if paced(load) else Metric.THROUGHPUT
-            ratio = self.samples[target].ratio(load.name, variant, self.spec.baseline, metric)
-            more = ratio is not None and ratio.value > 1
-            return Difference.FASTER if more is (metric is Metric.THROUGHPUT) else Difference.SLOWER
+            return _direction(self.samples[target].ratio(load.name, variant, self.spec.baseline, metric), metric)
         if complete or target in self._over or self._courses[target].settled[place, column]:
             return Difference.NOT_DISTINGUISHABLE
         return Difference.UNDECIDED
+
+
+def _direction(ratio: Ratio | None, metric: Metric) -> Difference:
+    more = ratio is not None and ratio.value > 1
+    return Difference.FASTER if more is (metric is Metric.THROUGHPUT) else Difference.SLOWER
 
 
 def _fields(name: str, ratio: Ratio | None) -> dict[str, object]:

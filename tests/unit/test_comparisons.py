@@ -16,7 +16,7 @@ from benchmarks.simulation.simulate import Scenario, passes, play
 from core_support.objects import at, benchmark, ended, later, merged, pass_json, plan_of, several, stored
 from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import CONTROL, QuantBenchmarkSpec
-from quantbench.api.names import Difference, Verdict
+from quantbench.api.names import Difference, FindingKind, Verdict
 from quantbench.api.run import Outcome, Refusal
 from quantbench.api.status import LoadResult, QuantBenchmarkStatus
 from quantbench.comparisons import Comparisons
@@ -94,7 +94,7 @@ ADAPTIVE: JsonObject = {"starts": 2, "maxStarts": 5, "control": True}
 
 
 def test_a_clear_difference_needs_no_more_starts() -> None:
-    done = Played(several("a", "b", "c", sampling=ADAPTIVE), noisy({"b": 1.3, "c": 0.7}))
+    done = Played(several("a", "b", "c", sampling=ADAPTIVE), noisy({"b": 1.3, "c": 0.7}, seed=2))
     assert done.starts() == {"a": 2, "b": 2, "c": 2, CONTROL: 2}
     assert (done.row("b").difference, done.row("c").difference) == (Difference.FASTER, Difference.SLOWER)
     assert (done.row("a").difference, done.row(CONTROL).difference) == (None, None)
@@ -179,6 +179,28 @@ def test_a_block_that_the_budget_cuts_short_is_judged(starts: int, hours: float)
     assert done.condition("Complete") == ("True", "BudgetSpent")
     assert len(done.runs) < 4 * starts
     assert done.row("b").difference is Difference.FASTER
+
+
+def test_a_control_that_differs_from_itself_is_an_alarm_at_the_end() -> None:
+    def alarms(played: Played) -> list[str]:
+        found = [one for one in played.status.findings if one.kind is FindingKind.CONTROL]
+        return [one.message for one in found if "though nothing differs" in one.message]
+
+    names, loads = ("bf16", "fp8", "awq"), [{"name": "saturated"}, {"name": "r4", "requestRate": 4}]
+    spec = several(*names, loads=loads, sampling={"starts": 4, "maxStarts": 4, "control": True})
+    odd = Played(spec, noisy({"control": 0.9}, noise=0.01))
+    assert [odd.row(CONTROL, load=load).difference for load in (0, 1)] == [Difference.SLOWER] * 2
+    assert [message.split(" lies at ")[1].split(" on ")[0] for message in alarms(odd)] == [
+        "0.91× at saturated",
+        "1.10× at r4",
+    ]
+    assert odd.status.findings[0].kind is FindingKind.CONTROL
+    plain = Played(spec, noisy({}, noise=0.01))
+    assert (plain.row(CONTROL).difference, alarms(plain)) == (None, [])
+    under_way = [run for run in odd.runs if run.spec.block < 4]
+    status = decide_benchmark(benchmark(spec), plan_of(spec), under_way, later(1)).status
+    assert status
+    assert "though nothing differs" not in str(status["findings"])
 
 
 def test_the_family_holds_what_was_never_started() -> None:

@@ -77,7 +77,10 @@ class LoadResult(Model):
     )
     difference: Difference | None = Field(
         default=None,
-        description="What the ratio says; absent for the baseline, the control and while there is no ratio.",
+        description=(
+            "What the ratio says; absent for the baseline and while there is no ratio. The control has one only where a"
+            " study that has ended finds it to differ from the baseline, which it repeats."
+        ),
     )
 
 
