@@ -232,7 +232,8 @@ def comparability(spec: QuantBenchmarkSpec, rows: Sequence[Cell], *, complete: b
     others = (cell for cell in rows if cell.variant != CONTROL and not is_duplicate(cell))
     starts = [row.ratio_starts for cell in others for row in cell.loads if row.ratio is not None]
     if not starts:
-        return "Unknown", Reason.NOTHING_TO_COMPARE, "no other variant is measured yet"
+        missing = "has a valid result" if complete else "is measured yet"
+        return "Unknown", Reason.NOTHING_TO_COMPARE, f"no other variant {missing}"
     if max(starts) == 1:
         return "False", Reason.SINGLE_START, "one run each: ratios are shown, but say nothing of better or worse"
     rest = f"{max(starts)}" if min(starts) == max(starts) else f"{min(starts)} to {max(starts)}"

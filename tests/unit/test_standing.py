@@ -142,6 +142,13 @@ def test_without_the_baseline_there_are_no_ratios() -> None:
     )
 
 
+def test_without_another_variant_there_is_nothing_to_compare() -> None:
+    study = cut_off(spec_with("fp8"), left=lambda run: run.spec.variant.name == "fp8")
+    said = ("Unknown", "NothingToCompare", "no other variant is measured yet")
+    assert told(study)["Comparable"] == said
+    assert told(as_it_stands(study))["Comparable"] == (*said[:2], "no other variant has a valid result")
+
+
 def test_what_has_ended_by_itself_is_left_alone() -> None:
     whole = cut_off(spec_with("fp8"), left=lambda run: False)
     assert (whole.ended, whole.cut_off) == (True, False)

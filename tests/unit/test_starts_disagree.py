@@ -148,6 +148,8 @@ def test_a_load_is_named_as_agreeing_only_if_all_do() -> None:
 
     bf16 = [both("bf16", 1, 1000.0, 500.0), both("bf16", 2, 1200.0, 510.0)]
     assert told(bf16)[0].message.endswith("; at c64 starts agree within 2 %")
+    more = both("bf16", 2, 1200.0, 511.0)  # 2.2 % are not within 2 %
+    assert told([bf16[0], more])[0].message.endswith("; at c64 starts agree within 3 %")
     found = told([*bf16, both("awq", 1, 1000.0, 500.0), both("awq", 2, 1000.0, 600.0)])
     assert [(one.load, one.variants) for one in found] == [("saturated", ("bf16",)), ("c64", ("awq",))]
     assert all(one.message.endswith("narrow the interval") for one in found)

@@ -1,5 +1,6 @@
 """The finding about server starts that disagree: what a single one of them is worth."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -120,4 +121,5 @@ def _elsewhere(by_load: dict[str, list[Starts]]) -> str:
     if not near:
         return ""
     where = names_of(list(near)) if len(near) <= MOST_LISTED else f"{len(near)} other loads"
-    return f"; at {where} starts agree within {percent(max(0.01, *near.values()))}"
+    within = max(1, math.ceil(100 * max(near.values()) - 1e-9))
+    return f"; at {where} starts agree within {within} %"
