@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from core_support.objects import at, benchmark, later, plan_of, several
-from core_support.studies import cut_off
+from core_support.studies import SPEED, cut_off
 from quantbench import times
 from quantbench.api.benchmark import CONTROL, QuantBenchmarkSpec
 from quantbench.api.conditions import ConditionType
@@ -17,7 +17,7 @@ from quantbench.api.names import Difference
 from quantbench.decide.benchmark import decide_benchmark, decide_invalid
 from quantbench.exports import ExportError, Study, as_it_stands, from_document, merged, to_document
 from quantbench.observe import Run
-from quantbench.plan import FieldError
+from quantbench.plan import FieldError, plan_hash
 from quantbench.report.build import build
 
 FASTER, SLOWER, ALIKE = Difference.FASTER, Difference.SLOWER, Difference.NOT_DISTINGUISHABLE
@@ -118,6 +118,22 @@ def test_runs_that_were_never_created_are_counted() -> None:
     both = cut_off(spec_with("fp8"), left=lambda run: run.name == study.runs[0].name, missing=later_block)
     said = as_it_stands(both).condition(ConditionType.COMPLETE)[2]
     assert said.endswith(": 1 of 6 runs had not ended, 3 of 6 had not been started")
+
+
+def test_what_later_looks_might_have_spent_stays_unspent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After two starts of up to five only a small share of the error may be spent; as the last look it is enough."""
+    monkeypatch.setitem(SPEED, "fp8", 1050.0)
+    for most, word in ((5, ALIKE), (2, FASTER)):
+        spec = spec_with("fp8", "w4a16", sampling={"starts": 2, "maxStarts": most, "repeats": 2, "control": True})
+        study = cut_off(spec, left=lambda run: False, missing=lambda run: run.spec.block > 2)
+        assert words(as_it_stands(study))["fp8"] is word
+
+
+def test_the_plan_keeps_its_digest_where_credentials_are_left_out() -> None:
+    engine = {"image": "vllm/vllm-openai:v0.24.0", "args": ["--hf-token=secret"]}
+    study = cut_off(spec_with("fp8", engine=engine), left=last_control)
+    assert study.benchmark.status.plan_hash != plan_hash(study.benchmark.spec)
+    assert as_it_stands(study).benchmark.status.plan_hash == study.benchmark.status.plan_hash
 
 
 @pytest.mark.parametrize("block", [1, 2, 3])
@@ -269,6 +285,12 @@ def test_one_that_was_ended_and_its_running_self_are_not_ended() -> None:
     for parts in ([early, late], [late, early]):
         assert not merged(parts).ended
         assert words(merged(parts))["fp8"] is UNDECIDED
+    # The operator says from the beginning that runs are left; what was cut off has news that are later.
+    conditions = tuple(c.model_copy(update={"last_transition_time": at(1)}) for c in late.benchmark.status.conditions)
+    status = late.benchmark.status.model_copy(update={"conditions": conditions})
+    first = Study(dataclasses.replace(late.benchmark, status=status), late.runs)
+    for parts in ([early, first], [first, early]):
+        assert not merged(parts).ended
 
 
 def test_figures_need_a_verdict() -> None:
@@ -310,6 +332,12 @@ def test_a_budget_that_was_raised_again_is_no_end() -> None:
         assert not merged(parts).ended
         assert words(merged(parts))["fp8"] is UNDECIDED
         assert merged(parts).benchmark.status.gpu_hours == going_on.benchmark.status.gpu_hours
+    raised = decide_benchmark(
+        benchmark(spec, status=ended.benchmark.status.to_json()), plan_of(spec), begun.runs, later(9050)
+    )
+    at_once = Study(benchmark(spec, status=raised.status), begun.runs)  # before any further run
+    for parts in ([ended, at_once], [at_once, ended]):
+        assert (merged(parts).ended, words(merged(parts))["fp8"]) == (False, UNDECIDED)
     for parts in ([ended, finished], [finished, ended], [going_on, finished, ended]):
         assert told(merged(parts)) == told(finished)
         assert merged(parts).benchmark.status == finished.benchmark.status
@@ -322,6 +350,18 @@ def test_parts_of_one_study_cost_and_say_what_the_latest_does() -> None:
         status = merged(parts).benchmark.status
         assert (status.gpu_hours, status.active_runs) == (late.benchmark.status.gpu_hours, 1)
         assert told(merged(parts)) == told(late)
+
+
+def test_runs_that_may_still_be_started_are_waited_for() -> None:
+    """As the operator does: a block of which some runs have not begun has not ended."""
+    spec = spec_with("fp8", "awq")
+    study = cut_off(spec, left=lambda run: False, missing=last_control)
+    assert (study.ended, words(study)["fp8"]) == (False, UNDECIDED)
+    assert words(merged([study, study])) == words(study)
+    other = renamed(cut_off(spec_with("w4a16"), left=lambda run: False), "tuesday", after=20_000)
+    whole = merged([renamed(study, "monday"), other])
+    assert (whole.ended, words(whole)["fp8"], words(whole)["w4a16"]) == (False, UNDECIDED, UNDECIDED)
+    assert words(merged([renamed(study, "monday"), other], as_they_stand=True))["fp8"] is FASTER
 
 
 def test_runs_that_no_sitting_started_stay_planned() -> None:

@@ -1,6 +1,6 @@
 """The figures of a study whose runs did not come from one cluster: the same builder as the operator's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import QuantBenchmarkSpec
@@ -31,7 +31,7 @@ def figures(
         asked: runs of each cell that were planned; absent: those that are there. An export holds those only that were
             created.
     """
-    planned = tuple(
+    created = [
         PlannedRun(
             name=run.name,
             variant=run.spec.variant.name,
@@ -41,17 +41,30 @@ def figures(
             refusal=run.spec.refusal,
         )
         for run in runs
+    ]
+    planned = (*created, *_not_started(created, asked or {}, spec.sampling.most_starts))
+    ended = {run.name for run in runs if run.status.verdict}
+    plan = Plan(
+        hash=digest,
+        version=_version(runs),
+        runs=tuple(run for run in planned if not complete or run.name in ended),
     )
-    left = {run.name for run in runs if not run.status.verdict} if complete else set()
-    plan = Plan(hash=digest, version=_version(runs), runs=tuple(run for run in planned if run.name not in left))
     comparisons = Comparisons(spec, plan, runs, same_as=duplicates(spec, runs), void=void(spec, runs))
-    fields = plan_fields(plan, planned, runs, spec, comparisons, complete=complete)
-    cells = tuple(
-        cell.model_copy(update={"planned": max(cell.planned, (asked or {}).get((cell.variant, cell.target), 0))})
-        for cell in fields["cells"]
-    )
-    ended, of = sum(cell.finished for cell in cells), sum(cell.planned for cell in cells)
-    return fields | {"cells": cells, "progress": f"{ended}/{of}"}
+    return plan_fields(plan, planned, runs, spec, comparisons, complete=complete)
+
+
+def _not_started(created: Sequence[PlannedRun], asked: Mapping[CellKey, int], last_block: int) -> Iterator[PlannedRun]:
+    """What was planned beyond what is there: while it may follow, its blocks have not ended."""
+    blocks: dict[CellKey, set[int]] = {cell: set() for cell in asked}
+    for run in created:
+        blocks.setdefault((run.variant, run.target), set()).add(run.block)
+    for (variant, target), number in asked.items():
+        own = blocks[variant, target]
+        free = [block for block in range(1, last_block + 1) if block not in own]
+        for place in range(number - len(own)):
+            name = f"{variant}-{target}-not-started-{place}"
+            block = free[place] if place < len(free) else last_block
+            yield PlannedRun(name, variant, target, block, position=0, refusal=None)
 
 
 def judged_once(spec: QuantBenchmarkSpec, runs: Sequence[Run]) -> QuantBenchmarkSpec:
