@@ -20,10 +20,10 @@ from quantbench.api.benchmark import QuantBenchmarkSpec
 from quantbench.api.names import Difference, FindingKind
 from quantbench.cli import app
 from quantbench.cli.read import read_path
-from quantbench.exports import Study, to_document
+from quantbench.exports import Study, as_it_stands, to_document
 from quantbench.report import build, draw, evidence, to_markdown
 from quantbench.report.configuration import END_OF_YAML
-from quantbench.report.document import Chart, Charts, Forest, Lines, Report, Stacks, Table
+from quantbench.report.document import Chart, Charts, Forest, Items, Lines, Report, Stacks, Table
 from quantbench.report.draw import MARKERS, SERIES
 from quantbench.report.html import to_html
 from quantbench.report.plots import pareto
@@ -315,6 +315,15 @@ def test_figures_beside_bars_are_not_cut_off() -> None:
         right = [text.get_window_extent().x1 for text in figure.axes[0].texts]
         assert len(right) == len(forest.bars)
         assert max(right) <= figure.bbox.x1
+
+
+def test_findings_that_take_something_away_are_warnings() -> None:
+    study = as_it_stands(read_path(ROOT / "benchmarks" / "results" / "published-study-h100" / "sitting-1.json"))
+    (items,) = evidence.findings(study)
+    assert isinstance(items, Items)
+    warned = {item.label for item in items.items if item.warning}
+    assert warned == {"Starts disagree", "API server bound", "Throttled"}
+    assert warned < {item.label for item in items.items}
 
 
 def test_kinds_of_findings_are_words() -> None:

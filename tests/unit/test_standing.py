@@ -13,9 +13,11 @@ from core_support.studies import SPEED, cut_off
 from quantbench import times
 from quantbench.api.benchmark import CONTROL, QuantBenchmarkSpec
 from quantbench.api.conditions import ConditionType
-from quantbench.api.names import Difference
+from quantbench.api.names import Difference, Verdict
+from quantbench.api.run import Outcome
 from quantbench.decide.benchmark import decide_benchmark, decide_invalid
 from quantbench.exports import ExportError, Study, as_it_stands, from_document, merged, to_document
+from quantbench.exports.figures import judged_once
 from quantbench.observe import Run
 from quantbench.plan import FieldError, plan_hash
 from quantbench.report.build import build
@@ -394,3 +396,66 @@ def test_the_conditions_of_sittings_speak_of_all_of_them() -> None:
     assert message.startswith("monday: ")
     assert "tuesday" not in message
     assert message.endswith("3 runs were not started: raise limits.gpuHours to go on")
+
+
+def test_what_was_cut_off_twice_is_ended_once_more() -> None:
+    """Each of two exports knows of a run that the other does not."""
+    spec = spec_with("fp8")
+    whole = cut_off(spec, left=lambda run: False)
+    one, other = (run.name for run in whole.runs[-2:])
+    parts = [
+        as_it_stands(cut_off(spec, left=lambda run: False, missing=lambda run: run.name == one)),
+        as_it_stands(cut_off(spec, left=lambda run: False, missing=lambda run: run.name == other)),
+    ]
+    assert all("1 of 6 had not been started" in part.condition(ConditionType.COMPLETE)[2] for part in parts)
+    together = merged(parts)
+    assert together.condition(ConditionType.COMPLETE)[2].endswith(": all 6 runs had ended")
+    assert together.benchmark.status.progress == "6/6"
+
+
+def test_a_latest_export_that_lacks_runs_still_knows_the_plan() -> None:
+    spec = spec_with("fp8")
+    early = cut_off(spec, left=lambda run: False, missing=lambda run: True)
+    late = cut_off(spec, left=lambda run: False, missing=later_block)
+    assert merged([early, late]).benchmark.status.progress == "3/6"
+
+
+def test_a_cut_off_sitting_weighs_more_than_a_spent_budget() -> None:
+    begun = cut_off(spec_with("awq"), left=lambda run: False, missing=later_block)
+    short, cut = renamed(spent(begun, 0.1), "tuesday", after=20_000), as_it_stands(two_sittings()[0])
+    assert merged([short, cut]).condition(ConditionType.COMPLETE)[1] == "CutOff"
+    assert merged([short, two_sittings()[0]]).benchmark.status.active_runs == 1
+
+
+def test_sittings_are_judged_at_one_last_look() -> None:
+    whole = merged(two_sittings())
+    sampling = judged_once(whole.benchmark.spec, whole.runs).sampling
+    assert (sampling.starts, sampling.most_starts) == (4, 4)
+
+
+def test_ratios_may_rest_on_different_numbers_of_starts() -> None:
+    one = renamed(cut_off(spec_with("fp8"), left=lambda run: False), "monday")
+    other = renamed(cut_off(spec_with("awq", starts=1), left=lambda run: False), "tuesday", after=20_000)
+    status, reason, message = merged([one, other]).condition(ConditionType.COMPARABLE)
+    assert (status, reason) == ("True", "BaselineMeasured")
+    assert message == "ratios rest on 1 to 2 starts; at saturated: 1 faster, 1 one run"
+
+
+def test_a_budget_does_not_bring_back_what_cannot_work() -> None:
+    """The second start of a variant whose first one failed is never made, and not waited for."""
+    spec = spec_with("fp8", "awq")
+    begun = cut_off(
+        spec, left=lambda run: False, missing=lambda run: last_control(run) or (broken(run) and later_block(run))
+    )
+    runs = tuple(failed(run) if broken(run) else run for run in begun.runs)
+    study = spent(Study(begun.benchmark, runs), 0.1)
+    assert (study.condition(ConditionType.COMPLETE)[1], words(study)["fp8"]) == ("BudgetSpent", FASTER)
+
+
+def broken(run: Run) -> bool:
+    return run.spec.variant.name == "awq"
+
+
+def failed(run: Run) -> Run:
+    outcome = Outcome(name=Verdict.FAILED, reason="Failed", message="it broke")
+    return dataclasses.replace(run, status=run.status.model_copy(update={"verdict": outcome, "passes": ()}))
