@@ -20,6 +20,7 @@ from core_support.objects import at, merged
 from core_support.simulated import failed, measured, study_of
 from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import QuantBenchmarkSpec
+from quantbench.api.names import Difference
 from quantbench.audit.rules import read
 from quantbench.cli import app
 from quantbench.cli.read import load_paths, read_path
@@ -35,6 +36,7 @@ ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "benchmarks" / "published" / "qwen3-8b.md"
 TEXT = PUBLISHED.read_text()
 CONCLUSIONS = Conclusions.model_validate(yaml.safe_load(PUBLISHED.with_suffix(".yaml").read_text()))
+REAL = ROOT / "benchmarks" / "results" / "published-study-h100"
 LOADS = ("saturated", "c64", "c16", "c1")
 KERNELS = {
     "fp8-static": "CutlassFP8ScaledMMLinearKernel",
@@ -409,6 +411,33 @@ def test_the_command_prints_the_comparison(export: Path, whole: Comparison) -> N
     assert Comparison.model_validate(raw) == whole
 
 
+def test_what_a_row_comes_to_stands_beside_the_load_that_it_is_about(whole: Comparison) -> None:
+    lines = to_markdown(whole).splitlines()
+    assert "| row | variant | ratio of | published | `saturated` |  | `c64` | `c16` | `c1` |" in lines
+    static = next(line for line in lines if line.startswith("| FP8 Static |")).split(" | ")
+    assert static[5] == "agrees"
+    # No load is the published one, or nothing was measured: there is no place beside it.
+    other = to_markdown(compared(simulated(AS_PUBLISHED, loads=[{"name": "c16", "maxConcurrency": 16}])))
+    assert "| row | variant | ratio of | published |  | `c16` |" in other
+
+
+def test_the_overview_of_conclusions_says_at_which_loads() -> None:
+    text = to_markdown(compared(CASES["weight-only is slower but at one request"][0]()))
+    third = next(line for line in text.splitlines() if line.startswith("| 3 |"))
+    assert third.endswith("| **holds only** at saturated, c64, c16; does not hold at c1 |")
+    assert next(line for line in text.splitlines() if line.startswith("| 2 |")).endswith("| **cannot be said** |")
+
+
+def test_a_sign_is_not_the_studys_own_word() -> None:
+    """A single interval can leave 1 out where the study, for all its comparisons, cannot tell the two apart."""
+    study = load_paths([REAL / "sitting-1.json"], as_they_stand=True)
+    found = compared(study)
+    static = next(test for test in verdict(found, 1).loads[0].tests if test.variant == "fp8-static")
+    cell = next(cell for cell in study.benchmark.status.cells if cell.variant == "fp8-static")
+    assert (static.goes, cell.loads[0].difference) == (True, Difference.NOT_DISTINGUISHABLE)
+    assert "may call indistinguishable what has a ✓ or a ✗ here" in to_markdown(found)
+
+
 def test_a_table_without_conclusions_beside_it(export: Path, tmp_path: Path) -> None:
     alone = tmp_path / "other.md"
     alone.write_text(TEXT)
@@ -491,9 +520,6 @@ def test_the_page_is_what_the_command_prints(page: Any, export: Path, tmp_path: 
 
 
 # --- the real runs ---------------------------------------------------------------------------------------------------
-
-REAL = ROOT / "benchmarks" / "results" / "published-study-h100"
-
 
 def test_the_real_sittings_are_parts_of_the_study_beside_them(page: Any) -> None:
     study = QuantBenchmarkSpec.model_validate(yaml.safe_load((REAL / "study.yaml").read_text())["spec"])

@@ -37,7 +37,8 @@ def _lines(found: Comparison, head: str) -> Iterator[str]:
     yield (
         "Every figure is a ratio to the unquantized baseline; the published ones are computed from the tables' own"
         " numbers. In brackets: the 95 % interval, then the server starts that it rests on. All requests at once, as"
-        f" published, is what was measured {like}; there the published single run is held against the interval."
+        f" published, is what was measured {like}; there the published single run agrees where it lies within the"
+        " interval: a wide one agrees with much."
     )
     for table in found.tables:
         yield from ("", f"{head} {escaped(table.title)}, measured on {escaped(table.target)}", "")
@@ -47,12 +48,14 @@ def _lines(found: Comparison, head: str) -> Iterator[str]:
         yield from ("", f"Left out: {escaped(reason)}.")
     if found.conclusions:
         yield from ("", f"{head} The conclusions", "", "| | conclusion | here |", "| ---: | --- | --- |")
-        yield from (_cells([str(v.number), escaped(v.text), f"**{_TITLES[v.outcome]}**"]) for v in found.conclusions)
+        yield from (_cells([str(v.number), escaped(v.text), _where(v)]) for v in found.conclusions)
         yield from (
             "",
             "✓: the 95 % interval of the ratio lies on the side that the conclusion says; ✗: on the other side; ?: it"
             " holds 1. A conclusion holds at a load where all of its comparisons do, or most where it speaks of most."
-            " ≈: the two were measured in different sittings, and are compared by way of the baseline.",
+            " ≈: the two were measured in different sittings, and are compared by way of the baseline. Every interval"
+            " here is that of a single comparison: the study's own findings allow for all of its comparisons, so that"
+            " they may call indistinguishable what has a ✓ or a ✗ here.",
         )
     for verdict in found.conclusions:
         yield from _verdict(verdict, f"{head}#")
@@ -60,24 +63,29 @@ def _lines(found: Comparison, head: str) -> Iterator[str]:
 
 def _table(table: Table, like: str | None) -> Iterator[str]:
     loads = list(dict.fromkeys(at.load for row in table.rows for at in row.loads))
-    columns = ["row", "variant", "ratio of", "published", *(f"`{load}`" for load in loads), ""]
-    yield _cells(columns)
-    yield _cells(["---", "---", "---", "---:", *("---:" for _ in loads), "---"])
+    # What it comes to stands beside the load that it is about: further columns may lie beyond the page's edge.
+    loads.sort(key=lambda load: load != like)
+    beside = int(like in loads)
+    yield _cells(_with("", beside, ["row", "variant", "ratio of", "published"], [f"`{load}`" for load in loads]))
+    yield _cells(_with("---", beside, ["---", "---", "---", "---:"], ["---:" for _ in loads]))
     for row in table.rows:
         at = {one.load: {ratio.figure: ratio for ratio in one.ratios} for one in row.loads}
         if not at:
-            yield _cells([escaped(row.name), _code(row.variant), "", "", *("" for _ in loads), _WORDS[row.agreement]])
+            first = [escaped(row.name), _code(row.variant), "", ""]
+            yield _cells(_with(_WORDS[row.agreement], beside, first, ["" for _ in loads]))
         for place, figure in enumerate(next(iter(at.values()), {})):
             ratios = [at[load][figure] if load in at else None for load in loads]
             there = next((ratio.published for ratio in ratios if ratio), None)
             own = at.get(like or "", {}).get(figure)
-            yield _cells([
-                *([escaped(row.name), _code(row.variant)] if place == 0 else ["", ""]),
-                _NAMES[figure],
-                "" if there is None else f"{there:.3f}",
-                *(_ratio(ratio) for ratio in ratios),
-                _WORDS[own.agreement if own else Agreement.NOT_MEASURED],
-            ])  # fmt: skip
+            first = [*([escaped(row.name), _code(row.variant)] if place == 0 else ["", ""]), _NAMES[figure]]
+            first.append("" if there is None else f"{there:.3f}")
+            word = _WORDS[own.agreement if own else Agreement.NOT_MEASURED]
+            yield _cells(_with(word, beside, first, [_ratio(ratio) for ratio in ratios]))
+
+
+def _with(word: str, beside: int, first: Sequence[str], at_loads: Sequence[str]) -> list[str]:
+    """The cells of a line: what it comes to stands behind so many of the loads."""
+    return [*first, *at_loads[:beside], word, *at_loads[beside:]]
 
 
 def _ratio(ratio: Ratio | None) -> str:
@@ -117,6 +125,14 @@ def _verdict(verdict: Verdict, head: str) -> Iterator[str]:
         if notes:
             yield ""
         yield from (f"- {escaped(note)}" for note in notes)
+
+
+def _where(verdict: Verdict) -> str:
+    """What a conclusion comes to, at which loads."""
+    if not verdict.loads:
+        return f"**{_TITLES[verdict.outcome]}**"
+    outcome, at, loads = verdict.sentence.partition(" at ")
+    return f"**{outcome}**{at}{escaped(loads)}"
 
 
 def _compared(test: Test) -> str:
