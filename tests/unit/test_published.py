@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -505,11 +507,19 @@ def page() -> Iterator[Any]:
         sys.path.remove(str(ROOT / "tools"))
 
 
-def test_the_page_is_what_the_command_prints(page: Any, export: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def results(page: Any, tmp_path: Path) -> Path:
+    """The folder of the results in a checkout that has none yet."""
+    for folder in ("published", "studies"):
+        shutil.copytree(ROOT / "benchmarks" / folder, tmp_path / "benchmarks" / folder)
+    found: Path = tmp_path / page.RESULTS
+    found.mkdir(parents=True)
+    shutil.copy(REAL / "study.yaml", found)
+    return found
+
+
+def test_the_page_is_what_the_command_prints(page: Any, export: Path, results: Path, tmp_path: Path) -> None:
     assert page.exports(tmp_path) == []
-    results = tmp_path / page.RESULTS
-    results.mkdir(parents=True)
-    shutil.copytree(PUBLISHED.parent, tmp_path / "benchmarks" / "published")
     (results / "attestations.json").write_text('{"kind": "Other"}')
     assert page.exports(tmp_path) == []
     shutil.copy(export, results)
@@ -520,6 +530,7 @@ def test_the_page_is_what_the_command_prints(page: Any, export: Path, tmp_path: 
 
 
 # --- the real runs ---------------------------------------------------------------------------------------------------
+
 
 def test_the_real_sittings_are_parts_of_the_study_beside_them(page: Any) -> None:
     study = QuantBenchmarkSpec.model_validate(yaml.safe_load((REAL / "study.yaml").read_text())["spec"])
@@ -548,6 +559,37 @@ def test_the_real_runs_ran_what_their_rows_say(page: Any) -> None:
             assert one.server is not None
             counted = (one.server.requests_succeeded, one.server.prompt_tokens, one.server.generation_tokens)
             assert counted == (one.completed, one.total_input_tokens, one.total_output_tokens)
+
+
+def test_the_commands_of_the_page_are_those_of_the_sittings(page: Any) -> None:
+    """What they cut from the study is what was applied, and every checkpoint that it names is made."""
+    text = page.text(ROOT)
+    lines = text.splitlines()
+    (making,) = [line for line in lines if line.startswith("python3 benchmarks/checkpoints")]
+    cuts = [shlex.split(line.partition(" | ")[0])[1:] for line in lines if line.startswith("quantbench cut")]
+    files = page.exports(ROOT)
+    assert len(cuts) == len(files)
+    for file, arguments in zip(files, cuts, strict=True):
+        benchmark = read_path(file).benchmark
+        printed = yaml.safe_load(CliRunner().invoke(app, arguments).stdout)
+        assert printed["metadata"]["name"] == benchmark.name
+        assert QuantBenchmarkSpec.model_validate(printed["spec"]) == benchmark.spec
+        assert f"quantbench export {benchmark.name} -n {benchmark.namespace} --to {file.relative_to(ROOT)}" in lines
+        for variant in benchmark.spec.variants:
+            assert f" --scheme {Path(variant.model or benchmark.spec.model).name} " in making
+    # A paragraph right behind a block of commands is made a part of it.
+    assert not re.search(r"(?m)^```\n[^\n]", text.replace("```console", ""))
+
+
+def test_the_page_and_its_report_count_alike(page: Any, results: Path, tmp_path: Path) -> None:
+    """The second start of the control was cut off: it is a start, but no figure rests on its passes."""
+    shutil.copy(REAL / "sitting-1.json", results)
+    text, report = page.text(tmp_path), page.report(tmp_path)
+    assert "12 server starts so far, 11 of them to their end." in text
+    assert "In 71 of 71 valid passes" in text
+    assert "No figure rests on 5 of them, of a start that was cut off." in text
+    assert "66 of 71 measured passes count. 5 are of a run that has not ended." in report
+    assert "stricter than the single intervals" in text
 
 
 def test_the_page_counts_only_what_agrees(page: Any) -> None:

@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from quantbench import __version__, stages, times
 from quantbench.cli.published import compared, read_conclusions
 from quantbench.cli.read import load_paths, read_path
@@ -16,6 +18,7 @@ from quantbench.report.evidence import by_compilation
 from reference.markdown import NOTICE, code, table
 
 STUDY = "benchmarks/published/qwen3-8b.md"
+SHIPPED = "benchmarks/studies/published-study-h100.yaml"
 RESULTS = "benchmarks/results/published-study-h100"
 _EXPORT = "QuantBenchmarkExport"
 
@@ -23,11 +26,13 @@ HEAD = """{notice}
 # The published study on an H100
 
 [The published study]({source}) measured Qwen3-8B in many quantizations on vLLM 0.9.2, each once. This project's
-operator ran its H100 part again, with {starts} server starts so far.
+operator ran its H100 part again: {starts}.
 
 !!! warning "The weights are random"
     The checkpoints have the true shape of Qwen3-8B and gaussian weights, really quantized in each scheme. Kernels,
-    shapes, prompts, power and clocks are real, so that speeds hold; nothing is said about quality.
+    shapes, prompts, power and clocks are real, so that speeds hold; nothing is said about quality. The tokenizer is
+    not Qwen's but one of the same vocabulary size, learned from text at hand: the same prompts have other numbers of
+    tokens.
 
 The next part is printed by a command, from the exports of the runs:
 
@@ -44,25 +49,32 @@ FINDINGS = """
 quantbench report {exports} --as-it-stands --output report.md
 ```
 
-The report of that command, with every figure, attestation and command line, is `{results}/report.md`. Its findings:
+The report of that command, with every figure, attestation and command line, is `{results}/report.md`. Its findings
+allow for all comparisons of the study at once, and are stricter than the single intervals that they show:
 
 """
 
 RUN = """
 ## How it was run
 
-Every server had an H100 of its own on a node with two, and two servers ran at a time; the cluster was the embedded one,
-from its [bundle](air-gapped.md), on a machine without a network. `{results}/study.yaml`
-holds the rows of `benchmarks/studies/published-study-h100.yaml` with checkpoints made on the machine. GPU time came in
-sittings, and each measured a part of the rows and the baseline with them:
+Every server had an H100 of its own, on one node, and {parallel} servers ran at a time; the cluster was the embedded
+one, from its [bundle](air-gapped.md), on a machine without a network. `{results}/study.yaml`
+holds the rows of `{study}`{without}, with checkpoints made
+on the machine. GPU time came in sittings, and each measured a part of the rows and the baseline with them:
 
 ```console
-python3 benchmarks/checkpoints --shape qwen3-8b --scheme bf16 --scheme fp8-static --device cuda --out /models
-python3 benchmarks/datasets/sharegpt.py --input ShareGPT_V3_unfiltered_cleaned_split.json --out /models/sharegpt.json
-quantbench cut -f {results}/study.yaml --variants fp8-static,awq --starts 2 --name sitting-1 | kubectl apply -f -
-quantbench export sitting-1 --to sitting-1.json
+{commands}
 ```
+
 """
+
+CHECKPOINTS = "python3 benchmarks/checkpoints --shape qwen3-8b{schemes} --device cuda --out {folder}"
+DATASET = "python3 benchmarks/datasets/sharegpt.py --input ShareGPT_V3_unfiltered_cleaned_split.json --out {path}"
+CUT = (
+    "quantbench cut -f {study} --variants {variants} --starts {starts} --name {name}"
+    " | kubectl apply -n {namespace} -f -"
+)
+EXPORT = "quantbench export {name} -n {namespace} --to {file}"
 
 
 def exports(root: Path) -> list[Path]:
@@ -81,10 +93,10 @@ def text(root: Path) -> str:
     runs = [run for run in study.runs if run.status.passes]
     said = "".join(f"- {finding.message}\n" for finding in study.benchmark.status.findings)
     parts = (
-        HEAD.format(notice=NOTICE, source=source, study=STUDY, exports=shown, starts=len(runs)),
+        HEAD.format(notice=NOTICE, source=source, study=STUDY, exports=shown, starts=_number(runs)),
         comparison.to_markdown(found),
         FINDINGS.format(results=RESULTS, exports=shown) + said,
-        RUN.format(results=RESULTS),
+        _run(root, files),
         "\n".join((_counts(runs), _starts(runs), _use(files))),
     )
     return "".join(parts)
@@ -100,6 +112,43 @@ def _study(root: Path) -> Study:
     return load_paths(exports(root), as_they_stand=True)
 
 
+def _number(runs: Sequence[Run]) -> str:
+    ended = sum(run.status.verdict is not None for run in runs)
+    return f"{len(runs)} server starts so far" + (f", {ended} of them to their end" if ended < len(runs) else "")
+
+
+def _run(root: Path, files: Sequence[Path]) -> str:
+    """How to run it again: the commands with the names, variants and paths of the sittings."""
+    sittings = [read_path(file) for file in files]
+    specs = [sitting.benchmark.spec for sitting in sittings]
+    folders = [Path(name) for spec in specs for name in (spec.model, *(v.model for v in spec.variants)) if name]
+    made = dict.fromkeys(folder.name for folder in folders if folder.suffix != ".gguf")
+    schemes = "".join(f" --scheme {name}" for name in made)
+    dataset = specs[0].workload.dataset.share_gpt
+    commands = [CHECKPOINTS.format(schemes=schemes, folder=folders[0].parent)]
+    commands += [DATASET.format(path=dataset.path)] if dataset else []
+    for file, sitting, spec in zip(files, sittings, specs, strict=True):
+        name, namespace = sitting.benchmark.name, sitting.benchmark.namespace
+        variants = ",".join(variant.name for variant in spec.variants if variant.name != spec.baseline)
+        study = f"{RESULTS}/study.yaml"
+        commands += [
+            CUT.format(study=study, variants=variants, starts=spec.sampling.starts, name=name, namespace=namespace),
+            EXPORT.format(name=name, namespace=namespace, file=file.relative_to(root)),
+        ]
+    left_out = [code(name) for name in _rows(root / SHIPPED) if name not in _rows(root / RESULTS / "study.yaml")]
+    return RUN.format(
+        parallel=max(spec.limits.parallelism for spec in specs),
+        results=RESULTS,
+        study=SHIPPED,
+        without=f" without {', '.join(left_out)}" if left_out else "",
+        commands="\n".join(commands),
+    )
+
+
+def _rows(study: Path) -> list[str]:
+    return [variant["name"] for variant in yaml.safe_load(study.read_text())["spec"]["variants"]]
+
+
 def _counts(runs: Sequence[Run]) -> str:
     """In how many valid passes client and server counted the same."""
     valid = [one for run in runs for one in run.status.passes if one.valid]
@@ -111,9 +160,11 @@ def _counts(runs: Sequence[Run]) -> str:
         == (one.completed, one.total_input_tokens, one.total_output_tokens)
     ]
     invalid = sum(not one.valid for run in runs for one in run.status.passes)
+    cut_off = sum(one.valid for run in runs if run.status.verdict is None for one in run.status.passes)
+    said = f" No figure rests on {cut_off} of them, of a start that was cut off." if cut_off else ""
     return (
         f"In {len(same)} of {len(valid)} valid passes the client counted the same requests, prompt tokens and output"
-        f" tokens as vLLM's own counters; {invalid or 'no'} passes were invalid.\n"
+        f" tokens as vLLM's own counters; {invalid or 'no'} passes were invalid.{said}\n"
     )
 
 
@@ -126,8 +177,9 @@ def _starts(runs: Sequence[Run]) -> str:
         rows.append((code(variant), seconds.get("compiled", ""), seconds.get("from the cache", "")))
     header = ("variant", "code compiled", "code from the cache")
     return (
-        "Seconds from the start of a server's container until it answered. All servers shared one compile cache; a"
-        f" second start of a configuration found its code there.\n\n{table(header, rows)}\n"
+        "Seconds from the start of a server's container until it answered. All servers shared one compile cache, in"
+        " which a later start of a configuration found its code. The control is the baseline's configuration: where"
+        f" both started at once, both compiled.\n\n{table(header, rows)}\n"
     )
 
 
@@ -143,7 +195,7 @@ def _spread(seconds: Sequence[float | None]) -> str:
 
 
 def _use(files: Sequence[Path]) -> str:
-    """How much of the servers' and of the GPUs' time went into loading and measuring."""
+    """How much of the servers' time went into loading and measuring, and how much of the GPUs' with the gaps."""
     shares: list[float] = []
     used = held = 0.0
     for file in files:
@@ -158,6 +210,11 @@ def _use(files: Sequence[Path]) -> str:
             first = min(run.status.times.server_created or "" for run in runs)
             held += times.seconds_between(first, max(run.status.times.released or "" for run in runs)) or 0.0
     return (
-        f"{min(shares):.1%} to {max(shares):.1%} of a server pod's life went into loading the model and measuring; with"
-        f" the gaps between one server and the next {used / held:.1%} of the time of the GPUs.\n"
+        f"{_percent(min(shares))} to {_percent(max(shares))} of a server pod's life went into loading the model and"
+        f" measuring, and {_percent(used / held)} of the time from a GPU's first server to the end of its last, gaps"
+        " included.\n"
     )
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.1f} %"

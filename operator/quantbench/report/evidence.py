@@ -225,7 +225,7 @@ def validity(study: Study) -> tuple[Block, ...]:
                 elif one.attempt != run.status.attempt:
                     uncounted["of an attempt that was lost"] += 1
                 elif verdict is None or verdict.name not in MEASURED:
-                    uncounted[f"of a run that ended {verdict.name}" if verdict else "of a run under way"] += 1
+                    uncounted[f"of a run that ended {verdict.name}" if verdict else "of a run that has not ended"] += 1
                 else:
                     counted.append(one)
         valid += len(counted)
