@@ -56,7 +56,7 @@ func (host Host) GPUs() ([]GPU, error) {
 	command := exec.CommandContext(limited, host.tool(), "--query-gpu="+strings.Join(fields, ","), "--format=csv,noheader,nounits")
 	command.Env = host.searchedEnvironment()
 	command.WaitDelay = time.Second // what it started may hold its output open
-	printed, err := command.Output()
+	printed, err := answerOf(answerTime+2*command.WaitDelay, command.Output)
 	if limited.Err() != nil {
 		return nil, fmt.Errorf("%s gave no answer within %s: a GPU or its driver hangs", command.Path, answerTime)
 	}
@@ -80,6 +80,26 @@ func (host Host) GPUs() ([]GPU, error) {
 			Driver: row[4]})
 	}
 	return gpus, host.findNodes(gpus)
+}
+
+// answerOf is what output gives, or an error when the time is over: a driver that hangs can hold nvidia-smi in the kernel,
+// where it does not die when killed, and os/exec waits for its end whatever its own limits say.
+func answerOf(limit time.Duration, output func() ([]byte, error)) ([]byte, error) {
+	type answer struct {
+		printed []byte
+		err     error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		printed, err := output()
+		answered <- answer{printed, err}
+	}()
+	select {
+	case got := <-answered:
+		return got.printed, got.err
+	case <-time.After(limit):
+		return nil, os.ErrDeadlineExceeded
+	}
 }
 
 // findNodes gives each GPU its device file. nvidia-smi does not tell the minor number, the kernel module does, in /proc;

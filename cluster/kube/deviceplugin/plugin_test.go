@@ -2,6 +2,7 @@ package deviceplugin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -107,6 +108,17 @@ func TestADriverThatHangsIsAnError(t *testing.T) {
 	plant(t, host, "/usr/bin/nvidia-smi", "#!/bin/sh\nsleep 30\n", 0o755)
 	if _, err := host.GPUs(); err == nil || !strings.Contains(err.Error(), "gave no answer within 100ms") {
 		t.Error(err)
+	}
+}
+
+func TestWhatCannotBeKilledIsNotWaitedFor(t *testing.T) {
+	inTheKernel := func() ([]byte, error) { select {} }
+	if _, err := answerOf(10*time.Millisecond, inTheKernel); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
+	}
+	failed := func() ([]byte, error) { return []byte("why"), os.ErrClosed }
+	if printed, err := answerOf(time.Minute, failed); string(printed) != "why" || !errors.Is(err, os.ErrClosed) {
+		t.Error(string(printed), err)
 	}
 }
 
