@@ -97,6 +97,8 @@ def _run(shape: Shape, schemes: Sequence[Scheme], options: argparse.Namespace) -
         maker.make(recipe, missing, texts, options.out, workers, report, options.device)
     except OSError as error:
         raise MakerError(f"{options.out}: {error}") from None
+    except MemoryError as error:
+        raise MakerError(f"--device {options.device}: {error}; fewer --workers need less") from None
 
 
 def _check_space(shape: Shape, schemes: Sequence[Scheme], folder: Path) -> None:

@@ -33,8 +33,9 @@ def make(
     """Write ``folder/<scheme>`` for each scheme, replacing what is there.
 
     ``report`` is called with a line for every step. ``device`` is torch's name of where the weights are quantized; they
-    are drawn on the CPU, so that they are the same everywhere. Raises OSError when the disk is full or not writable; no
-    partial checkpoint is left behind then, except after a kill, and the next run clears that away.
+    are drawn on the CPU, so that they are the same everywhere. Raises OSError when the disk is full or not writable, and
+    MemoryError when the device's memory is too small; no partial checkpoint is left behind then, except after a kill, and
+    the next run clears that away.
     """
     report(f"tokenizer: learning {recipe.shape.bpe_vocabulary:,} entries")
     shared = tokenizer.files(recipe.shape, texts)
@@ -48,16 +49,18 @@ def make(
                     {"config.json": _config(recipe.shape, scheme), **shared}, recipe.parameters(scheme)
                 )
                 report(f"{scheme.name}: {size / 1e6:,.0f} MB in {folder / scheme.name}")
-        except BaseException:
+        except BaseException as error:
             for writer in writers.values():
                 writer.discard()
+            if isinstance(error, torch.OutOfMemoryError):
+                raise MemoryError(str(error).splitlines()[0]) from None
             raise
 
 
 def check_device(device: str) -> None:
     """Raises ValueError when torch cannot compute on ``device``; the message says why."""
     try:
-        torch.ones(1, device=device)
+        torch.ones(1, device=device).cpu()
     except (AssertionError, NotImplementedError, RuntimeError) as error:  # torch has no class of its own for this
         raise ValueError(f"{device!r} cannot be used: {str(error).splitlines()[0]}") from None
 

@@ -18,7 +18,7 @@ torch: Any = pytest.importorskip("torch", reason=NEEDS_ENGINE)
 transformers: Any = pytest.importorskip("transformers", reason=NEEDS_ENGINE)
 safetensors: Any = pytest.importorskip("safetensors", reason=NEEDS_ENGINE)
 
-from benchmarks.checkpoints import cli, maker, marker, tokenizer, weights, writer  # noqa: E402 - they need torch
+from benchmarks.checkpoints import cli, maker, marker, quantize, tokenizer, weights, writer  # noqa: E402 - they need torch
 from benchmarks.checkpoints.calibrate import Calibration  # noqa: E402
 from benchmarks.checkpoints.recipe import Recipe  # noqa: E402
 from benchmarks.checkpoints.schemes import SCHEMES  # noqa: E402
@@ -142,11 +142,27 @@ def test_transformers_loads_the_model_and_reads_the_config(made: Path) -> None:
         assert hasattr(config, "quantization_config") == (scheme.quantization_config is not None)
 
 
-def test_a_device_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("device", ["cuda:97", "gpu", "meta"])
+def test_a_device_that_cannot_compute_is_told(device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--shape", "tiny", "--layers", "1", "--scheme", "bf16", "--out", str(tmp_path)]
-    assert cli.main([*arguments, "--device", "cuda:97"]) == 1
-    assert "checkpoints: error: --device: 'cuda:97' cannot be used: " in capsys.readouterr().err
+    assert cli.main([*arguments, "--device", device]) == 1
+    assert f"checkpoints: error: --device: '{device}' cannot be used: " in capsys.readouterr().err
     assert not (tmp_path / "bf16").exists()
+
+
+def test_a_device_with_too_little_memory_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.32 GiB.\nand more")
+
+    monkeypatch.setattr(quantize, "in_slices", full)
+    monkeypatch.setitem(SHAPES, "tiny", MICRO)
+    monkeypatch.setattr(tokenizer, "LIBRARY_CHARACTERS", 20_000)
+    assert cli.main(["--shape", "tiny", "--layers", "1", "--scheme", "w4a16", "--out", str(tmp_path)]) == 1
+    told = capsys.readouterr().err
+    assert told.endswith("--device cpu: CUDA out of memory. Tried to allocate 2.32 GiB.; fewer --workers need less\n")
+    assert not any(path.is_dir() for path in tmp_path.iterdir())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
