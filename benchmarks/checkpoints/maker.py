@@ -33,9 +33,9 @@ def make(
     """Write ``folder/<scheme>`` for each scheme, replacing what is there.
 
     ``report`` is called with a line for every step. ``device`` is torch's name of where the weights are quantized; they
-    are drawn on the CPU, so that they are the same everywhere. Raises OSError when the disk is full or not writable, and
-    MemoryError when the device's memory is too small; no partial checkpoint is left behind then, except after a kill, and
-    the next run clears that away.
+    are drawn on the CPU, so that they are the same everywhere. Raises OSError when the disk is full or not writable,
+    MemoryError when the device's memory is too small; no partial checkpoint is left behind then, except after a kill,
+    and the next run clears that away.
     """
     report(f"tokenizer: learning {recipe.shape.bpe_vocabulary:,} entries")
     shared = tokenizer.files(recipe.shape, texts)

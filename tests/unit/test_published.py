@@ -26,8 +26,11 @@ from quantbench.api.names import Difference
 from quantbench.audit.rules import read
 from quantbench.cli import app
 from quantbench.cli.read import load_paths, read_path
+from quantbench.engine.capability import capability
+from quantbench.engine.version import EngineVersion
 from quantbench.exports import ExportError, Study, to_document
 from quantbench.exports import merged as put_together
+from quantbench.fates import engine_request
 from quantbench.published import Comparison, Conclusions, compare
 from quantbench.published.claims import Figure
 from quantbench.published.document import Agreement, Outcome, Row, Verdict
@@ -548,17 +551,28 @@ def test_the_real_sittings_are_parts_of_the_study_beside_them(page: Any) -> None
 def test_the_real_runs_ran_what_their_rows_say(page: Any) -> None:
     """Every quantized layer of the 36 was attested, by the kernel that the plan expects, and client and server agree."""
     layers = {"bf16": 0, "control": 0, "kv-fp8": 0}
-    for run in load_paths(page.exports(ROOT)).runs:
+    expected: dict[str, tuple[str, ...]] = {}
+    study = load_paths(page.exports(ROOT))
+    spec = study.benchmark.spec
+    asked = {one.name: one for one in spec.variants}
+    asked["control"] = asked[spec.baseline]
+    for run in study.runs:
         attested, variant = run.status.attestation, run.spec.variant.name
-        if not run.status.passes or attested is None:
+        if not run.status.passes:
             continue
+        assert attested is not None, run.name
         assert attested.quantized_layers == layers.get(variant, 4 * 36), variant
+        version = EngineVersion.parse(attested.engine_version or "")
+        expected[variant] = capability(engine_request(asked[variant], spec.targets[0]), version, ()).kernels
+        ran = {layer.kernel for layer in attested.linear_kernels}
+        assert ran <= set(expected[variant]) or not expected[variant], variant
         assert (attested.prefix_caching, attested.eager) == (False, False)
         for one in run.status.passes:
             assert one.valid
             assert one.server is not None
             counted = (one.server.requests_succeeded, one.server.prompt_tokens, one.server.generation_tokens)
             assert counted == (one.completed, one.total_input_tokens, one.total_output_tokens)
+    assert (expected["awq"], expected["fp8-static"]) == (("MacheteLinearKernel",), ("CutlassFP8ScaledMMLinearKernel",))
 
 
 def test_the_commands_of_the_page_are_those_of_the_sittings(page: Any) -> None:
