@@ -184,6 +184,19 @@ def test_reasons_come_from_data(whole: Comparison) -> None:
     assert all("two starts of one server differ by up to" in reason for reason in near)
 
 
+def test_a_single_run_explains_what_starts_were_seen_to_scatter_by() -> None:
+    """Two starts with a residual of 0.0505 in log TPOT and 4 degrees of freedom: 2.776 × 0.0505 × √(2/2 + 2) = 0.243."""
+    found = compared(load_paths([REAL / "sitting-1.json"], as_they_stand=True))
+    single = [reason for reason in row(found, "FP8 Static").reasons if reason.startswith("single run")]
+    assert single == [
+        "single run: one start of each, as published, would give a ratio of TTFT from 0.615 to 0.842 here",
+        "single run: one start of each, as published, would give a ratio of TPOT from 0.611 to 0.993 here",
+    ]
+    # 0.859 beside 0.708, 0.733 beside 1.088: beyond what two starts of each differ by.
+    for name in ("FP8 Dynamic", "AWQ"):
+        assert not any(reason.startswith("single run") for reason in row(found, name).reasons)
+
+
 def test_reasons_go_with_what_they_rest_on() -> None:
     text = TEXT.replace("--num-prompts 1000", "--num-prompts 1000 --ignore-eos").replace("vLLM v0.9.2", "vLLM v0.24.0")
     assert row(compared(simulated(AS_PUBLISHED), text), "AWQ").reasons == ()
