@@ -356,3 +356,8 @@ def test_the_site_is_built_strictly_and_fetches_nothing(tmp_path: Path) -> None:
         r"<(?:script|img|iframe)[^>]+src=\"?(?:https?:)?//|<link[^>]+rel=\"?(?:stylesheet|preconnect)[^>]+//"
     )
     assert [page.name for page in pages if fetched.search(page.read_text())] == []
+    # A page is called what its heading says, in the navigation, too.
+    named = re.compile(r"(?s)<title>(.*?)( - QuantBenchmark)?</title>.*?<h1[^>]*>(.*?)(<a |</h1>)")
+    names = {page.name: found.group(1, 3) for page in pages if (found := named.search(page.read_text()))}
+    assert len(names) > 15
+    assert [name for name, both in names.items() if both[0] != both[1]] == ["404.html"]

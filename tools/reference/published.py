@@ -22,8 +22,9 @@ SHIPPED = "benchmarks/studies/published-study-h100.yaml"
 RESULTS = "benchmarks/results/published-study-h100"
 _EXPORT = "QuantBenchmarkExport"
 
-HEAD = """{notice}
-# The published study on an H100
+HEAD = """# The published study on an H100
+
+{notice}
 
 [The published study]({source}) measured Qwen3-8B in many quantizations on vLLM 0.9.2, each once. This project's
 operator ran its H100 part again: {starts}.
