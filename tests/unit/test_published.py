@@ -614,9 +614,24 @@ def test_the_page_and_its_report_count_alike(page: Any, results: Path, tmp_path:
     text, report = page.text(tmp_path), page.report(tmp_path)
     assert "12 server starts so far, 11 of them to their end." in text
     assert "In 71 of 71 valid passes" in text
-    assert "No figure rests on 5 of them, of a start that was cut off." in text
+    assert "No figure rests on 5 of them: their starts were cut off." in text
     assert "66 of 71 measured passes count. 5 are of a run that has not ended." in report
     assert "stricter than the single intervals" in text
+
+
+def test_a_server_whose_gpu_is_not_known_is_a_gap(page: Any, results: Path, tmp_path: Path) -> None:
+    """As one that was refused before it had told anything."""
+    document = json.loads((REAL / "sitting-1.json").read_text())
+    refused = next(run for run in document["runs"] if run["spec"]["variant"]["name"] == "awq")
+    refused["status"]["attestation"]["gpus"] = []
+    (results / "sitting-1.json").write_text(json.dumps(document))
+    assert re.search(r"and 8\d\.\d % of the time from a GPU's first server", page.text(tmp_path))
+
+
+def test_seconds_of_several_starts_are_a_range_where_they_differ(page: Any) -> None:
+    assert [page._spread(of) for of in ([], [None], [44.2], [44.4, 43.6], [68.0, None, 43.0])] == [
+        "", "", "44", "44", "43 to 68",
+    ]  # fmt: skip
 
 
 def test_the_page_counts_only_what_agrees(page: Any) -> None:

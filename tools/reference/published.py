@@ -162,7 +162,7 @@ def _counts(runs: Sequence[Run]) -> str:
     ]
     invalid = sum(not one.valid for run in runs for one in run.status.passes)
     cut_off = sum(one.valid for run in runs if run.status.verdict is None for one in run.status.passes)
-    said = f" No figure rests on {cut_off} of them, of a start that was cut off." if cut_off else ""
+    said = f" No figure rests on {cut_off} of them: their starts were cut off." if cut_off else ""
     return (
         f"In {len(same)} of {len(valid)} valid passes the client counted the same requests, prompt tokens and output"
         f" tokens as vLLM's own counters; {invalid or 'no'} passes were invalid.{said}\n"
@@ -190,9 +190,7 @@ def _to_ready(run: Run) -> float | None:
 
 def _spread(seconds: Sequence[float | None]) -> str:
     known = sorted(value for value in seconds if value is not None)
-    if not known:
-        return ""
-    return f"{known[0]:.0f}" if len(known) == 1 else f"{known[0]:.0f} to {known[-1]:.0f}"
+    return " to ".join(dict.fromkeys(f"{value:.0f}" for value in (*known[:1], *known[-1:])))
 
 
 def _use(files: Sequence[Path]) -> str:
@@ -202,8 +200,10 @@ def _use(files: Sequence[Path]) -> str:
     for file in files:
         gpus: dict[str, list[Run]] = {}
         for run in read_path(file).runs:
-            if run.status.attestation and stages.usage(run):
-                gpus.setdefault(str(run.status.attestation.gpus[0].uuid), []).append(run)
+            attested = run.status.attestation
+            # Of a server that was refused the GPU may not be known: its time counts as a gap.
+            if attested and attested.gpus and stages.usage(run):
+                gpus.setdefault(str(attested.gpus[0].uuid), []).append(run)
         for runs in gpus.values():
             uses = [use for run in runs if (use := stages.usage(run))]
             shares += [use.share for use in uses]
