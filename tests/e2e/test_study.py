@@ -163,13 +163,15 @@ def test_one_configuration_under_two_names_is_one(finished: dict[str, Any]) -> N
 
 @pytest.mark.timeout(2700)
 def test_the_baseline_cannot_be_told_from_itself(finished: dict[str, Any]) -> None:
-    """A/A: nothing is said to be faster than itself; one interval in twenty misses 1, so that is not asked here."""
+    """A/A: nothing is said to be faster than itself. One interval in twenty misses 1, and one control in twenty is an
+    alarm, so that neither is asked here; nor whether the machine was quiet enough for starts to agree.
+    """
     [row] = next(cell for cell in finished["status"]["cells"] if cell["variant"] == "control")["loads"]
     assert row["starts"] == row["ratioStarts"] == 2
     assert row["ratioLow"] < row["ratio"] < row["ratioHigh"]
-    assert row.get("difference") is None
-    said = [finding for finding in finished["status"]["findings"] if "control" in finding["variants"]]
-    assert [finding["kind"] for finding in said] == ["Control"]
+    said = [finding["kind"] for finding in finished["status"]["findings"] if "control" in finding["variants"]]
+    assert said.count("Control") == 1
+    assert set(said) <= {"Control", "StartsDisagree"}
 
 
 @pytest.mark.timeout(2700)
