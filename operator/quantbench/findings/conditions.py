@@ -9,7 +9,17 @@ from quantbench.api.benchmark import CONTROL, Load
 from quantbench.api.names import Axis, FindingKind
 from quantbench.api.run import GPUSamples, Pass
 from quantbench.api.status import Cell, Crossover, LoadResult
-from quantbench.findings.facts import MOST_EVIDENCE, WITH_FIGURES, Rank, Said, Study, make_finding, percent, were
+from quantbench.findings.facts import (
+    MOST_EVIDENCE,
+    WITH_FIGURES,
+    Rank,
+    Said,
+    Study,
+    caution,
+    make_finding,
+    percent,
+    were,
+)
 from quantbench.regimes import QUEUE_SHARE, Pressure, pressure, series
 
 API_SERVER_SHARE = 0.1
@@ -77,19 +87,8 @@ def saturation(study: Study) -> Iterator[Said]:
                 f"{load.name} on {target.name}: {len(full)} of {len(rows)} variants {were(len(full))} at"
                 f" {'its' if len(full) == 1 else 'their'} limit: "
             ) + ("mean TTFT there is the length of a queue" if waited else "more load brought no more throughput")
-            evidence = [f"{cell.variant}: {_waited(row, seen[cell.variant])}" for cell, row in full]
-            yield Said(
-                Rank.CAUTION,
-                make_finding(
-                    FindingKind.SATURATED,
-                    message,
-                    target=target.name,
-                    load=load.name,
-                    variants=[cell.variant for cell, _ in full],
-                    evidence=evidence,
-                ),
-                number,
-            )
+            words = {cell.variant: _waited(row, seen[cell.variant]) for cell, row in full}
+            yield caution(FindingKind.SATURATED, message, target=target.name, load=load, number=number, variants=words)
 
 
 def _waited(row: LoadResult, seen: Pressure) -> str:
@@ -114,19 +113,14 @@ def api_server_bound(study: Study) -> Iterator[Said]:
             if not late:
                 continue
             least, most = percent(min(late.values())), percent(max(late.values()))
-            yield Said(
-                Rank.CAUTION,
-                make_finding(
-                    FindingKind.API_SERVER_BOUND,
-                    f"{load.name} on {target.name}: vLLM's API server lagged behind the engine for"
-                    f" {least if least == most else f'{least} to {most}'} of the decode time:"
-                    " the figures are what its users get, but the engines may differ by more",
-                    target=target.name,
-                    load=load.name,
-                    variants=late,
-                    evidence=[f"{variant}: {percent(share)} of the decode time" for variant, share in late.items()],
-                ),
-                number,
+            message = (
+                f"{load.name} on {target.name}: vLLM's API server lagged behind the engine for"
+                f" {least if least == most else f'{least} to {most}'} of the decode time:"
+                " the figures are what its users get, but the engines may differ by more"
+            )
+            words = {variant: f"{percent(share)} of the decode time" for variant, share in late.items()}
+            yield caution(
+                FindingKind.API_SERVER_BOUND, message, target=target.name, load=load, number=number, variants=words
             )
 
 
@@ -206,18 +200,8 @@ def throttled(study: Study) -> Iterator[Said]:
                 f"the GPU on {target.name} was held back by {', '.join(reasons) or 'a limit'} in {percent(share)}"
                 f" of the readings while measuring {load.name}{shown}"
             )
-            yield Said(
-                Rank.CAUTION,
-                make_finding(
-                    FindingKind.THROTTLED,
-                    message,
-                    target=target.name,
-                    load=load.name,
-                    variants=by_variant,
-                    evidence=[f"{variant}: {_clocks(samples)}" for variant, samples in by_variant.items()],
-                ),
-                number,
-            )
+            words = {variant: _clocks(samples) for variant, samples in by_variant.items()}
+            yield caution(FindingKind.THROTTLED, message, target=target.name, load=load, number=number, variants=words)
 
 
 def _samples(study: Study, cell: Cell, load: Load) -> list[GPUSamples]:

@@ -111,6 +111,15 @@ def make_finding(
     )
 
 
+def caution(
+    kind: FindingKind, message: str, *, target: str, load: Load, number: int, variants: Mapping[str, str]
+) -> Said:
+    """What to know about a load, number ``number`` of the study from 0; ``variants``: those it is about, with words."""
+    evidence = [f"{variant}: {words}" for variant, words in variants.items()]
+    finding = make_finding(kind, message, target=target, load=load.name, variants=variants, evidence=evidence)
+    return Said(Rank.CAUTION, finding, number)
+
+
 def cut(text: str, longest: int) -> str:
     """One line of at most so many characters."""
     line = " ".join(text.split())

@@ -9,7 +9,7 @@ from quantbench.answer import is_duplicate
 from quantbench.api.benchmark import Load
 from quantbench.api.names import FindingKind
 from quantbench.comparisons import paced, starts_of
-from quantbench.findings.facts import Rank, Said, Study, make_finding, names_of, percent
+from quantbench.findings.facts import Said, Study, caution, names_of, percent
 from quantbench.statistics import Metric, mean
 from quantbench.statistics.figures import variation
 
@@ -67,17 +67,9 @@ def starts_disagree(study: Study) -> Iterator[Said]:
             message += ": a single start can mislead by that much; more starts narrow the interval" + _elsewhere(
                 by_load
             )
-            yield Said(
-                Rank.CAUTION,
-                make_finding(
-                    FindingKind.STARTS_DISAGREE,
-                    message,
-                    target=target.name,
-                    load=load.name,
-                    variants=[one.variant for one in found],
-                    evidence=[f"{one.variant}: {_then(one.figures, load)}" for one in found],
-                ),
-                number,
+            words = {one.variant: _then(one.figures, load) for one in found}
+            yield caution(
+                FindingKind.STARTS_DISAGREE, message, target=target.name, load=load, number=number, variants=words
             )
 
 
