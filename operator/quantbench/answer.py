@@ -191,7 +191,7 @@ def _joined(parts: Sequence[str]) -> str | None:
 
 def _of_target(spec: QuantBenchmarkSpec, cells: Sequence[Cell], crossovers: Sequence[Crossover]) -> str | None:
     load, baseline = spec.loads[0], spec.baseline
-    found = sorted(compared(spec, cells, load), key=lambda item: -item[1].speed)
+    found = _ranked(spec, cells, load)
     said = {difference: [item for item in found if item[1].difference is difference] for difference in Difference}
     if faster := said[Difference.FASTER]:
         return _best(spec, load, faster, bool(said[Difference.UNDECIDED]), crossovers)
@@ -206,6 +206,10 @@ def _of_target(spec: QuantBenchmarkSpec, cells: Sequence[Cell], crossovers: Sequ
         cell, ratio = single[0]
         return f"one run each, no verdict: {comparison(cell.variant, baseline, ratio)} at {load.name}"
     return _elsewhere(spec, cells).removeprefix("; ") or None
+
+
+def _ranked(spec: QuantBenchmarkSpec, cells: Sequence[Cell], load: Load) -> list[tuple[Cell, Ratio]]:
+    return sorted(compared(spec, cells, load), key=lambda item: -item[1].speed)
 
 
 def _none_better(
@@ -234,7 +238,7 @@ def _elsewhere(spec: QuantBenchmarkSpec, cells: Sequence[Cell]) -> str:
     """The best under the next load where some variant is faster, and where else none measured faster than that one."""
     found: list[tuple[str, list[tuple[Cell, Ratio]], Cell]] = []
     for load in spec.loads[1:]:
-        rated = sorted(compared(spec, cells, load), key=lambda item: -item[1].speed)
+        rated = _ranked(spec, cells, load)
         faster = [item for item in rated if item[1].difference is Difference.FASTER]
         if faster:
             found.append((load.name, faster, rated[0][0]))

@@ -1,5 +1,6 @@
 """Kubernetes timestamps: RFC 3339 in UTC. Nothing here reads a clock."""
 
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -28,6 +29,11 @@ def is_moment(text: str) -> bool:
     except (ValueError, OverflowError):
         return False
     return True
+
+
+def moments(texts: Iterable[str]) -> Iterator[datetime]:
+    """Those of some texts that `parse` can read."""
+    return (parse(text) for text in texts if is_moment(text))
 
 
 def from_unix(seconds: float) -> datetime:

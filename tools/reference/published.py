@@ -8,13 +8,13 @@ import yaml
 
 from quantbench import __version__, stages, times
 from quantbench.cli.published import compared, read_conclusions
-from quantbench.cli.read import load_paths, read_path
-from quantbench.exports import Study
+from quantbench.cli.read import read_path
+from quantbench.exports import Study, merged
 from quantbench.observe import Run
 from quantbench.published import markdown as comparison
 from quantbench.report import build
 from quantbench.report import to_markdown as report_markdown
-from quantbench.report.evidence import by_compilation
+from quantbench.report.evidence import READY, by_compilation
 from reference.markdown import NOTICE, code, table
 
 STUDY = "benchmarks/published/qwen3-8b.md"
@@ -90,27 +90,28 @@ def text(root: Path) -> str:
     found = compared(root / STUDY, ",".join(map(str, files)), None, None)
     source = read_conclusions((root / STUDY).with_suffix(".yaml")).source
     shown = ",".join(str(file.relative_to(root)) for file in files)
-    study = _study(root)
+    sittings = [read_path(file) for file in files]
+    study = _whole(sittings)
     runs = [run for run in study.runs if run.status.passes]
     said = "".join(f"- {finding.message}\n" for finding in study.benchmark.status.findings)
     parts = (
         HEAD.format(notice=NOTICE, source=source, study=STUDY, exports=shown, starts=_number(runs)),
         comparison.to_markdown(found),
         FINDINGS.format(results=RESULTS, exports=shown) + said,
-        _run(root, files),
-        "\n".join((_counts(runs), _starts(runs), _use(files))),
+        _run(root, files, sittings),
+        "\n".join((_counts(runs), _starts(runs), _use(sittings))),
     )
     return "".join(parts)
 
 
 def report(root: Path) -> str:
     """The report of all sittings, as Markdown; needs at least one export."""
-    return report_markdown(build(_study(root), __version__))
+    return report_markdown(build(_whole([read_path(file) for file in exports(root)]), __version__))
 
 
-def _study(root: Path) -> Study:
+def _whole(sittings: Sequence[Study]) -> Study:
     """All sittings as they stand: the clock ended some of them."""
-    return load_paths(exports(root), as_they_stand=True)
+    return merged(sittings, as_they_stand=True)
 
 
 def _number(runs: Sequence[Run]) -> str:
@@ -118,9 +119,8 @@ def _number(runs: Sequence[Run]) -> str:
     return f"{len(runs)} server starts so far" + (f", {ended} of them to their end" if ended < len(runs) else "")
 
 
-def _run(root: Path, files: Sequence[Path]) -> str:
+def _run(root: Path, files: Sequence[Path], sittings: Sequence[Study]) -> str:
     """How to run it again: the commands with the names, variants and paths of the sittings."""
-    sittings = [read_path(file) for file in files]
     specs = [sitting.benchmark.spec for sitting in sittings]
     folders = [Path(name) for spec in specs for name in (spec.model, *(v.model for v in spec.variants)) if name]
     made = dict.fromkeys(folder.name for folder in folders if folder.suffix != ".gguf")
@@ -136,7 +136,8 @@ def _run(root: Path, files: Sequence[Path]) -> str:
             CUT.format(study=study, variants=variants, starts=spec.sampling.starts, name=name, namespace=namespace),
             EXPORT.format(name=name, namespace=namespace, file=file.relative_to(root)),
         ]
-    left_out = [code(name) for name in _rows(root / SHIPPED) if name not in _rows(root / RESULTS / "study.yaml")]
+    applied = _rows(root / RESULTS / "study.yaml")
+    left_out = [code(name) for name in _rows(root / SHIPPED) if name not in applied]
     return RUN.format(
         parallel=max(spec.limits.parallelism for spec in specs),
         results=RESULTS,
@@ -174,7 +175,7 @@ def _starts(runs: Sequence[Run]) -> str:
     rows = []
     for variant in dict.fromkeys(run.spec.variant.name for run in runs):
         mine = [run for run in runs if run.spec.variant.name == variant]
-        seconds = {word: _spread([_to_ready(run) for run in group]) for word, group in by_compilation(mine)}
+        seconds = {word: _spread(list(map(READY, group))) for word, group in by_compilation(mine)}
         rows.append((code(variant), seconds.get("compiled", ""), seconds.get("from the cache", "")))
     header = ("variant", "code compiled", "code from the cache")
     return (
@@ -184,30 +185,25 @@ def _starts(runs: Sequence[Run]) -> str:
     )
 
 
-def _to_ready(run: Run) -> float | None:
-    return times.seconds_between(run.status.times.server_started, run.status.times.ready)
-
-
 def _spread(seconds: Sequence[float | None]) -> str:
     known = sorted(value for value in seconds if value is not None)
     return " to ".join(dict.fromkeys(f"{value:.0f}" for value in (*known[:1], *known[-1:])))
 
 
-def _use(files: Sequence[Path]) -> str:
+def _use(sittings: Sequence[Study]) -> str:
     """How much of the servers' time went into loading and measuring, and how much of the GPUs' with the gaps."""
     shares: list[float] = []
     used = held = 0.0
-    for file in files:
+    for sitting in sittings:
         gpus: dict[str, list[Run]] = {}
-        for run in read_path(file).runs:
-            attested = run.status.attestation
+        for run in sitting.runs:
+            attested, use = run.status.attestation, stages.usage(run)
             # Of a server that was refused the GPU may not be known: its time counts as a gap.
-            if attested and attested.gpus and stages.usage(run):
+            if use and attested and attested.gpus:
                 gpus.setdefault(str(attested.gpus[0].uuid), []).append(run)
+                shares.append(use.share)
+                used += use.loading + use.measuring
         for runs in gpus.values():
-            uses = [use for run in runs if (use := stages.usage(run))]
-            shares += [use.share for use in uses]
-            used += sum(use.loading + use.measuring for use in uses)
             first = min(run.status.times.server_created or "" for run in runs)
             held += times.seconds_between(first, max(run.status.times.released or "" for run in runs)) or 0.0
     return (

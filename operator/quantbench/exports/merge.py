@@ -21,7 +21,7 @@ from quantbench.api.status import Cell
 from quantbench.effective import CellKey
 from quantbench.exports.document import without_secrets
 from quantbench.exports.figures import figures, judged_once
-from quantbench.exports.standing import as_it_stands, closed
+from quantbench.exports.standing import as_it_stands, closed, judged
 from quantbench.exports.study import SITTINGS, ExportError, Study, in_order
 from quantbench.observe import Benchmark, Run
 from quantbench.plan import plan_hash
@@ -104,7 +104,7 @@ def _completed(studies: Sequence[Study]) -> Study:
             runs[place] = _newer(runs[place], run) if place in runs else run
     together = in_order(list(runs.values()))
     last = max(studies, key=_recency)
-    spec = judged_once(first.benchmark.spec, together) if first.of_sittings else first.benchmark.spec
+    spec = judged(first, together)
     update = figures(spec, together, wanted, complete=last.ended, asked=last.planned)
     update["conditions"] = _compared(last.benchmark.status.conditions, spec, update["cells"], complete=last.ended)
     whole = Study(replace(first.benchmark, status=last.benchmark.status.model_copy(update=update)), together)
@@ -118,7 +118,7 @@ def _recency(study: Study) -> tuple[bool, datetime, int, int]:
     """
     conditions = study.benchmark.status.conditions
     told = (condition.last_transition_time for condition in conditions if condition.type == ConditionType.COMPLETE)
-    moved = max((times.parse(text) for text in told if times.is_moment(text)), default=times.from_unix(0))
+    moved = max(times.moments(told), default=times.from_unix(0))
     return not study.cut_off, moved, sum(1 for run in study.runs if run.status.verdict), len(study.runs)
 
 
@@ -127,11 +127,12 @@ def _compared(
 ) -> tuple[Condition, ...]:
     """The conditions with what all runs together say of the ratios."""
     status, reason, message = comparability(spec, cells, complete=complete)
-    update = {"status": status, "reason": reason, "message": message[:1024]}
-    return tuple(
-        condition.model_copy(update=update) if condition.type == ConditionType.COMPARABLE else condition
-        for condition in conditions
-    )
+    return _reworded(conditions, ConditionType.COMPARABLE, status=status, reason=reason, message=message[:1024])
+
+
+def _reworded(conditions: tuple[Condition, ...], kind: ConditionType, **fields: str) -> tuple[Condition, ...]:
+    """The conditions with other fields of one of them; when it changed stays what its study said."""
+    return tuple(one.model_copy(update=fields) if one.type == kind else one for one in conditions)
 
 
 def _newer(one: Run, other: Run) -> Run:
@@ -302,9 +303,5 @@ def _end(sittings: Sequence[Study]) -> tuple[Condition, ...]:
     reasons = [reason for _, reason, _ in ends]
     chosen = next((reason for reason in (Reason.CUT_OFF, Reason.BUDGET_SPENT) if reason in reasons), reasons[-1])
     said = "; ".join(f"{name}: {message}" for name, reason, message in ends if reason == chosen)
-    return tuple(
-        condition.model_copy(update={"reason": chosen, "message": said[:1024]})
-        if condition.type == ConditionType.COMPLETE
-        else condition
-        for condition in sittings[-1].benchmark.status.conditions
-    )
+    conditions = sittings[-1].benchmark.status.conditions
+    return _reworded(conditions, ConditionType.COMPLETE, reason=chosen, message=said[:1024])

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from quantbench import times
+from quantbench.api.benchmark import QuantBenchmarkSpec
 from quantbench.api.conditions import ConditionType, Reason
 from quantbench.api.status import Cell
 from quantbench.exports.figures import figures, judged_once
@@ -31,7 +32,7 @@ def closed(study: Study) -> Study:
     conditions say how it came to its end, and its costs count until the last news of its runs.
     """
     benchmark, old = study.benchmark, study.benchmark.status
-    spec = judged_once(benchmark.spec, study.runs) if study.of_sittings else benchmark.spec
+    spec = judged(study, study.runs)
     digest = old.plan_hash or plan_hash(benchmark.spec)
     update = figures(spec, study.runs, digest, complete=True, asked=study.planned)
     cells: Sequence[Cell] = update["cells"]
@@ -55,6 +56,12 @@ def closed(study: Study) -> Study:
     return replace(study, benchmark=replace(benchmark, status=old.model_copy(update=update)))
 
 
+def judged(study: Study, runs: Sequence[Run]) -> QuantBenchmarkSpec:
+    """The specification by which runs of a study are judged: all blocks at once if several sittings made it."""
+    spec = study.benchmark.spec
+    return judged_once(spec, runs) if study.of_sittings else spec
+
+
 def _message(news: datetime | None, cells: Sequence[Cell], *, unended: int) -> str:
     if news is None:
         return "judged as it stood before any run was planned"
@@ -69,15 +76,14 @@ def _news(study: Study) -> Iterator[datetime]:
     """Every moment that the runs tell of; of a study without runs, those of its conditions."""
     if study.runs:
         return (moment for run in study.runs for moment in _told(run))
-    told = (condition.last_transition_time for condition in study.benchmark.status.conditions)
-    return (times.parse(text) for text in told if times.is_moment(text))
+    return times.moments(condition.last_transition_time for condition in study.benchmark.status.conditions)
 
 
 def _told(run: Run) -> Iterator[datetime]:
     """Every moment that a run tells of."""
     told = [run.created_at, *run.status.times.to_json().values()]
     told += [condition.last_transition_time for condition in run.status.conditions]
-    return (times.parse(text) for text in told if times.is_moment(text))
+    return times.moments(told)
 
 
 def _hours(run: Run) -> float:

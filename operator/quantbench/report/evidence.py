@@ -155,7 +155,8 @@ PARTS: dict[str, Seconds] = {
 }
 """What the server's own log says its start was spent on [s]; the parts do not overlap."""
 _POD = _between("server_created", "server_started")
-_READY = _between("server_started", "ready")
+READY = _between("server_started", "ready")
+"""From the start of the server's container until it answered [s]."""
 
 
 def middle(of: Seconds, runs: Iterable[Run]) -> float | None:
@@ -181,7 +182,7 @@ def cold_starts(study: Study) -> tuple[Block, ...]:
     for (variant, target), runs in cells_of(study).items():
         told = [run for run in runs if run.status.times.ready or run.status.cold_start]
         for code, group in by_compilation(told):
-            figures = [middle(of, group) for of in (_POD, _READY, *PARTS.values())]
+            figures = [middle(of, group) for of in (_POD, READY, *PARTS.values())]
             entries = (Entry(_seconds(figure)) for figure in figures)
             rows.append((Entry(variant), Entry(target), Entry(code), Entry(str(len(group))), *entries))
     if not rows:
