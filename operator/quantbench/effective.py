@@ -10,7 +10,7 @@ from quantbench.observe import Run
 
 CellKey = tuple[str, str]
 """Variant and target."""
-MEASURED = frozenset({Verdict.MEASURED, Verdict.UNSTABLE})
+MEASURED = frozenset({Verdict.MEASURED, Verdict.UNSTABLE, Verdict.CUT_OFF})
 """Verdicts of runs whose valid passes and configuration speak for their cell; others keep theirs out of the figures."""
 
 AS_LARGE = 0.95

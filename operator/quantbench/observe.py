@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from quantbench import times
 from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import QuantBenchmarkSpec
+from quantbench.api.names import Verdict
 from quantbench.api.run import QuantBenchmarkRunSpec, QuantBenchmarkRunStatus
 from quantbench.api.status import QuantBenchmarkStatus
 from quantbench.raw import deletion_asked, label, mapping, mappings, moment, since, text
@@ -81,6 +82,11 @@ class Run:
     def cell(self) -> tuple[str, str]:
         """Variant and target."""
         return (self.spec.variant.name, self.spec.target.name)
+
+    @property
+    def ended(self) -> bool:
+        """It came to its end; one that was cut off did not."""
+        return self.status.verdict is not None and self.status.verdict.name is not Verdict.CUT_OFF
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def cells(
                 target=target.name,
                 verdict=verdict,
                 message=message[:MAX_CELL_MESSAGE] if message else None,
-                finished=sum(1 for run in own if run.status.verdict),
+                finished=sum(run.ended for run in own),
                 planned=planned_runs[key],
                 loads=comparisons.rows(*key, complete=complete),
             )
@@ -197,7 +197,7 @@ def _contrasts(loads: Sequence[Load], samples: Samples) -> regimes.Contrasts:
 
 def progress(planned: Sequence[PlannedRun], runs: Sequence[Run]) -> str:
     """Ended / planned runs."""
-    return f"{sum(1 for run in runs if run.status.verdict)}/{len(planned)}"
+    return f"{sum(run.ended for run in runs)}/{len(planned)}"
 
 
 def plan_fields(

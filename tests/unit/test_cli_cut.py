@@ -40,6 +40,11 @@ def test_some_variants_and_so_many_starts() -> None:
     assert same == {key: value for key, value in WHOLE["spec"].items() if key not in ("variants", "sampling")}
 
 
+def test_a_sitting_may_do_without_the_control() -> None:
+    assert WHOLE["spec"]["sampling"].get("control", True)
+    assert printed("--no-control")["spec"]["sampling"] == WHOLE["spec"]["sampling"] | {"control": False}
+
+
 def test_what_is_not_asked_for_stays() -> None:
     assert printed("--name", "evening") == {**WHOLE, "metadata": WHOLE["metadata"] | {"name": "evening"}}
 

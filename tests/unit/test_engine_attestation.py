@@ -83,7 +83,13 @@ def test_real_logs(name: str) -> None:
 
 def test_every_healthy_log_is_told_above() -> None:
     healthy = {path.stem for path in SERVER_LOGS.glob("*.log") if "startup complete" in path.read_text()}
-    told_below = {"cpu-0.32-engine-killed-serving", "cpu-0.32-layers-w4a16", "h100-0.24-pod-bf16-s1", *H100_PODS}
+    told_below = {
+        "cpu-0.32-engine-killed-serving",
+        "cpu-0.32-layers-w4a16",
+        "h100-0.24-pod-bf16-s1",
+        "h100-0.24-pod-kv-fp8",
+        *H100_PODS,
+    }
     assert healthy - told_below == set(REAL)
 
 
@@ -100,6 +106,18 @@ H100_PODS = {
         "bfloat16",
         446_064,
         {"CompressedTensorsW8A8Fp8": "CutlassFP8ScaledMMLinearKernel"},
+    ),
+    "h100-0.24-pod-int8-w8a8": (
+        "compressed-tensors",
+        "bfloat16",
+        443_792,
+        {"CompressedTensorsW8A8Int8": "CutlassInt8ScaledMMLinearKernel"},
+    ),
+    "h100-0.24-pod-gptq-int4-exllama": (
+        "auto_gptq",
+        "float16",
+        466_352,
+        {"AutoGPTQLinearMethod": "ExllamaLinearKernel"},
     ),
 }
 
@@ -146,6 +164,17 @@ def test_a_server_that_lost_the_race_for_the_compile_cache_is_healthy() -> None:
     assert find_cause(log) is None
     found = read_log(log).attestation
     assert (found.quantized_layers, found.unquantized_layers, found.linear_kernels) == (0, 4 * 36, ())
+
+
+def test_an_fp8_kv_cache_on_an_h100() -> None:
+    """It holds twice as many tokens, on the attention backend of the baseline."""
+    halves, whole = (read_log(server_log(f"h100-0.24-pod-{name}.log")).attestation for name in ("kv-fp8", "bf16-s1"))
+    assert (halves.kv_cache_dtype, whole.kv_cache_dtype) == ("fp8_e4m3", "bfloat16")
+    assert halves.attention_backend == whole.attention_backend == "FLASH_ATTN"
+    assert (halves.quantized_layers, halves.unquantized_layers) == (0, 4 * 36)
+    assert halves.kv_cache_tokens == 793_456
+    assert whole.kv_cache_tokens == pytest.approx(793_456 / 2, rel=0.001)
+    assert find_cause(server_log("h100-0.24-pod-kv-fp8.log")) is None
 
 
 def old(quantization: str, *lines: str, version: str = "0.9.2", kv: str = "auto") -> str:

@@ -88,6 +88,14 @@ FAILED = [
     ("port-in-use", 1, V.FAILED, "PortInUse", "Address already in use", "port"),
     ("engine-killed-starting", 1, V.FAILED, "EngineDied", "Engine core initialization failed", "memory limit"),
     ("engine-killed-serving", 0, V.FAILED, "EngineDied", "engine core exited unexpectedly", "memory limit"),
+    (
+        "h100-0.24-pod-bitsandbytes",
+        1,
+        V.PLUGIN_MISSING,
+        "PluginMissing",
+        "ImportError: Please install bitsandbytes>=0.48.1",
+        "an image that holds bitsandbytes",
+    ),
 ]
 HEALTHY = sorted(
     path.name
@@ -102,7 +110,8 @@ def read(name: str) -> str:
 
 @pytest.mark.parametrize(("name", "status", "verdict", "reason", "line", "hint"), FAILED)
 def test_real_failures(name: str, status: int, verdict: Verdict, reason: str, line: str, hint: str) -> None:
-    found = diagnose(read(f"cpu-0.32-{name}.log"), status)
+    where = "" if name.startswith("h100-") else "cpu-0.32-"
+    found = diagnose(read(f"{where}{name}.log"), status)
     assert (found.verdict, found.reason) == (verdict, reason)
     assert line in found.line
     assert hint in found.hint
@@ -113,7 +122,7 @@ def test_real_failures(name: str, status: int, verdict: Verdict, reason: str, li
 
 def test_there_are_healthy_logs_of_both_devices() -> None:
     assert sum(name.startswith("cpu") for name in HEALTHY) >= 8
-    assert sum(name.startswith("h100") for name in HEALTHY) == 7
+    assert sum(name.startswith("h100") for name in HEALTHY) == 10
 
 
 @pytest.mark.parametrize("name", HEALTHY)

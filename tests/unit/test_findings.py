@@ -235,6 +235,10 @@ def test_a_crossover() -> None:
         "c16: awq 1,100.0 tokens/s, fp8 900.0 tokens/s",
         "saturated: awq 800.0 tokens/s, fp8 1,200.0 tokens/s",
     )
+    guesses = [crossing(at=float(place)) for place in (2, 3, 5, 7, 11)]
+    known = [crossing(at=90.0, low=80.0, high=101.0)]
+    shown = [of.message for of in of(cells, crossovers=[*guesses, *known]) if of.kind is FindingKind.CROSSOVER]
+    assert [message.split("about ")[1].split(" ")[0] for message in shown] == ["2", "3", "5", "90"]
     rate = crossing(axis=Axis.REQUEST_RATE, at=2.345)
     assert "up to about 2.3 requests per second (no interval: too few starts) on h100" in (
         only(FindingKind.CROSSOVER, of([], crossovers=[rate])).message

@@ -22,7 +22,7 @@ from core_support.objects import at, merged
 from core_support.simulated import failed, measured, study_of
 from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import QuantBenchmarkSpec
-from quantbench.api.names import Difference
+from quantbench.api.names import Difference, Method
 from quantbench.audit.rules import read
 from quantbench.cli import app
 from quantbench.cli.read import load_paths, read_path
@@ -184,9 +184,22 @@ def test_reasons_come_from_data(whole: Comparison) -> None:
     assert all("two starts of one server differ by up to" in reason for reason in near)
 
 
+def test_a_kernel_that_the_study_asked_for_shows_what_it_explains() -> None:
+    """The published version took Marlin for AWQ by itself; another variant asks the current one for it."""
+    files = [REAL / f"sitting-{number}.json" for number in (1, 2)]
+    (reason,) = [of for of in row(compared(load_paths(files)), "AWQ").reasons if of.startswith("kernel")]
+    assert reason == (
+        "kernel: AWQMarlinLinearMethod in vLLM 0.9.2, MacheteLinearKernel attested here;"
+        " awq-marlin, on MarlinLinearKernel, has a throughput ratio of 0.791 (1 start)"
+    )
+    # The other variants on Marlin have other checkpoints, and in the first sitting nobody asked for it.
+    (alone,) = [of for of in row(compared(load_paths(files[:1])), "AWQ").reasons if of.startswith("kernel")]
+    assert alone == "kernel: AWQMarlinLinearMethod in vLLM 0.9.2, MacheteLinearKernel attested here"
+
+
 def test_a_single_run_explains_what_starts_were_seen_to_scatter_by() -> None:
     """Two starts with a residual of 0.0505 in log TPOT and 4 degrees of freedom: 2.776 × 0.0505 × √(2/2 + 2) = 0.243."""
-    found = compared(load_paths([REAL / "sitting-1.json"], as_they_stand=True))
+    found = compared(load_paths([REAL / "sitting-1.json"]))
     single = [reason for reason in row(found, "FP8 Static").reasons if reason.startswith("single run")]
     assert single == [
         "single run: one start of each, as published, would give a ratio of TTFT from 0.615 to 0.842 here",
@@ -429,6 +442,20 @@ def test_the_command_prints_the_comparison(export: Path, whole: Comparison) -> N
     assert Comparison.model_validate(raw) == whole
 
 
+def test_finished_passes_of_a_cut_off_run_count_where_that_is_asked_for() -> None:
+    """The only start of the variant with an FP8 KV cache was cut off before its last load."""
+    export = REAL / "sitting-2.json"
+    assert (
+        "| BF16 + KV Cache FP8 (E4M3) | `kv-fp8` |  |  | not measured |"
+        in run(PUBLISHED, "--against", export).stdout
+    )
+    said = run(PUBLISHED, "--against", export, "--as-it-stands").stdout
+    assert (
+        "| BF16 + KV Cache FP8 (E4M3) | `kv-fp8` | throughput | 1.016 | 0.956 (1) | one start | 0.983 (1) | 0.980 (1) |"
+        in said
+    )
+
+
 def test_what_a_row_comes_to_stands_beside_the_load_that_it_is_about(whole: Comparison) -> None:
     lines = to_markdown(whole).splitlines()
     assert "| row | variant | ratio of | published | `saturated` |  | `c64` | `c16` | `c1` |" in lines
@@ -490,6 +517,7 @@ def test_conclusions_that_cannot_be_read(export: Path, tmp_path: Path, conclusio
     ("arguments", "said"),
     [
         (("--conclusions", "c.yaml"), "--conclusions: needs --against"),
+        (("--as-it-stands",), "--as-it-stands: needs --against"),
         (
             ("--noise-floor", "3", "--against", "x.json"),
             "--noise-floor: the measured intervals of --against replace it",
@@ -542,7 +570,10 @@ def test_the_page_is_what_the_command_prints(page: Any, export: Path, results: P
     text = page.text(tmp_path)
     assert run(PUBLISHED, "--against", export).stdout in text
     assert "weights are random" in text
-    assert f"quantbench audit benchmarks/published/qwen3-8b.md --against {page.RESULTS}/sitting-1.json" in text
+    assert (
+        f"quantbench audit benchmarks/published/qwen3-8b.md --against {page.RESULTS}/sitting-1.json --as-it-stands\n"
+        in text
+    )
 
 
 # --- the real runs ---------------------------------------------------------------------------------------------------
@@ -559,6 +590,10 @@ def test_the_real_sittings_are_parts_of_the_study_beside_them(page: Any) -> None
         assert all(variant == variants[variant.name] for variant in spec.variants)
         for field in ("model", "engine", "baseline", "targets", "workload", "loads"):
             assert getattr(spec, field) == getattr(study, field), f"{file.name}: {field}"
+
+
+TAKEN_FOR_INVALID = ("awq-marlin", "1/saturated/2")
+"""Its API server lagged behind the engine by too little to be believed then; tests/data/passes holds its line."""
 
 
 def test_the_real_runs_ran_what_their_rows_say(page: Any) -> None:
@@ -581,7 +616,7 @@ def test_the_real_runs_ran_what_their_rows_say(page: Any) -> None:
         assert ran <= set(expected[variant]) or not expected[variant], variant
         assert (attested.prefix_caching, attested.eager) == (False, False)
         for one in run.status.passes:
-            assert one.valid
+            assert one.valid or (variant, one.key) == TAKEN_FOR_INVALID
             assert one.server is not None
             counted = (one.server.requests_succeeded, one.server.prompt_tokens, one.server.generation_tokens)
             assert counted == (one.completed, one.total_input_tokens, one.total_output_tokens)
@@ -600,22 +635,33 @@ def test_the_commands_of_the_page_are_those_of_the_sittings(page: Any) -> None:
         benchmark = read_path(file).benchmark
         printed = yaml.safe_load(CliRunner().invoke(app, arguments).stdout)
         assert printed["metadata"]["name"] == benchmark.name
-        assert QuantBenchmarkSpec.model_validate(printed["spec"]) == benchmark.spec
+        # A sitting's variants may stand in another order, which says which server starts when.
+        made, asked = (
+            spec.model_copy(update={"variants": tuple(sorted(spec.variants, key=lambda variant: variant.name))})
+            for spec in (QuantBenchmarkSpec.model_validate(printed["spec"]), benchmark.spec)
+        )
+        assert made == asked
         assert f"quantbench export {benchmark.name} -n {benchmark.namespace} --to {file.relative_to(ROOT)}" in lines
         for variant in benchmark.spec.variants:
+            if variant.method is Method.GGUF:
+                continue  # Refused before it would be read.
             assert f" --scheme {Path(variant.model or benchmark.spec.model).name} " in making
     # A paragraph right behind a block of commands is made a part of it.
     assert not re.search(r"(?m)^```\n[^\n]", text.replace("```console", ""))
 
 
 def test_the_page_and_its_report_count_alike(page: Any, results: Path, tmp_path: Path) -> None:
-    """The second start of the control was cut off: it is a start, but no figure rests on its passes."""
+    """The second start of the control was cut off: its finished passes count."""
     shutil.copy(REAL / "sitting-1.json", results)
     text, report = page.text(tmp_path), page.report(tmp_path)
     assert "12 server starts so far, 11 of them to their end." in text
     assert "In 71 of 71 valid passes" in text
-    assert "No figure rests on 5 of them: their starts were cut off." in text
-    assert "66 of 71 measured passes count. 5 are of a run that has not ended." in report
+    assert " 5 of them are of starts that were cut off later. No passes were invalid." in text
+    assert "71 of 71 measured passes count." in report
+    assert (
+        "| control <br> h100 <br> start 2 | ✕ CutOff <br> CutOff | cut off after 5 passes, none of which counts for c1 |"
+        in (report)
+    )
     assert "stricter than the single intervals" in text
 
 
@@ -636,7 +682,8 @@ def test_seconds_of_several_starts_are_a_range_where_they_differ(page: Any) -> N
 
 def test_the_page_counts_only_what_agrees(page: Any) -> None:
     runs = [run for run in load_paths(page.exports(ROOT)).runs if run.status.passes]
-    passes = sum(len(run.status.passes) for run in runs)
+    passes = sum(one.valid for run in runs for one in run.status.passes)
+    assert "own counters. 15 of them are of starts that were cut off later. 1 pass was invalid." in page._counts(runs)
     assert f"In {passes} of {passes} valid passes" in page._counts(runs)
     first = runs[0].status.passes[0]
     wrong = first.model_copy(update={"total_output_tokens": first.total_output_tokens + 1})

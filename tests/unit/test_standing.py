@@ -15,9 +15,11 @@ from quantbench.api.benchmark import CONTROL, QuantBenchmarkSpec
 from quantbench.api.conditions import ConditionType
 from quantbench.api.names import Difference, Verdict
 from quantbench.api.run import Outcome
+from quantbench.api.status import Cell
 from quantbench.decide.benchmark import decide_benchmark, decide_invalid
 from quantbench.exports import ExportError, Study, as_it_stands, from_document, merged, to_document
 from quantbench.exports.figures import judged_once
+from quantbench.exports.standing import reopened
 from quantbench.observe import Run
 from quantbench.plan import FieldError, plan_hash
 from quantbench.report.build import build
@@ -69,12 +71,12 @@ def test_what_has_ended_is_judged() -> None:
     assert [words(closed)[name] for name in ("fp8", "awq", "w4a16")] == [FASTER, SLOWER, ALIKE]
     assert (study.benchmark.status.summary or "").startswith("undecided so far: fp8 is 1.2")
     assert (closed.benchmark.status.summary or "").startswith("fp8 is 1.2")
-    assert closed.runs == study.runs  # the one without a verdict stays listed
+    assert tuple(map(reopened, closed.runs)) == study.runs
     figures = [
-        [row.model_copy(update={"difference": None}) for cell in one.benchmark.status.cells for row in cell.loads]
-        for one in (study, closed)
+        {cell.variant: (row.total_tokens_per_second, row.ratio, row.starts) for cell in of.cells for row in cell.loads}
+        for of in (study.benchmark.status, closed.benchmark.status)
     ]
-    assert figures[0] == figures[1]
+    assert {variant for variant, said in figures[0].items() if said != figures[1][variant]} == {CONTROL}
 
 
 def test_the_conditions_say_how_it_came_to_its_end() -> None:
@@ -151,7 +153,7 @@ def test_blocks_that_were_not_reached_are_not_waited_for(block: int) -> None:
 
 
 def test_without_the_baseline_there_are_no_ratios() -> None:
-    study = cut_off(spec_with("fp8"), left=lambda run: run.spec.variant.name == "bf16")
+    study = cut_off(spec_with("fp8"), left=lambda run: run.spec.variant.name == "bf16", passes=0)
     assert told(study)["Comparable"][:2] == ("Unknown", "Running")
     assert told(as_it_stands(study))["Comparable"] == (
         "False",
@@ -161,7 +163,7 @@ def test_without_the_baseline_there_are_no_ratios() -> None:
 
 
 def test_without_another_variant_there_is_nothing_to_compare() -> None:
-    study = cut_off(spec_with("fp8"), left=lambda run: run.spec.variant.name == "fp8")
+    study = cut_off(spec_with("fp8"), left=lambda run: run.spec.variant.name == "fp8", passes=0)
     said = ("Unknown", "NothingToCompare", "no other variant is measured yet")
     assert told(study)["Comparable"] == said
     assert told(as_it_stands(study))["Comparable"] == (*said[:2], "no other variant has a valid result")
@@ -236,7 +238,7 @@ def test_a_sitting_that_was_cut_off_is_ended_before_it_is_merged() -> None:
     assert message == "monday: judged as it stood at 2026-11-01 14:30 UTC: 1 of 6 runs had not ended"
     assert closed.benchmark.status.progress == "11/12"
     assert closed.benchmark.status.finished_at is not None
-    assert closed.runs == whole.runs
+    assert tuple(map(reopened, closed.runs)) == whole.runs
     ended = merged([two_sittings()[1], as_it_stands(two_sittings()[0])])
     assert words(ended) == words(closed)
     assert ended.condition(ConditionType.COMPLETE)[2] == message
@@ -295,13 +297,38 @@ def test_one_that_was_ended_and_its_running_self_are_not_ended() -> None:
         assert not merged(parts).ended
 
 
-def test_figures_need_a_verdict() -> None:
-    """The passes of an interrupted run are no start of their own."""
-    study = cut_off(spec_with("fp8"), left=last_control)
+def cut_passes(spec: QuantBenchmarkSpec, passes: int, **changes: Any) -> tuple[Cell, Outcome | None]:
+    """What a study says of a variant's only start, which was cut off after so many passes, changed by ``changes``."""
+    study = cut_off(spec, left=lambda run: run.spec.variant.name == "fp8", passes=passes)
     (run,) = [run for run in study.runs if not run.status.verdict]
-    assert run.status.passes
-    cells = {cell.variant: cell for cell in as_it_stands(study).benchmark.status.cells}
-    assert (cells[CONTROL].finished, cells[CONTROL].loads[0].starts) == (1, 1)
+    done = tuple(one.model_copy(update=changes) for one in run.status.passes)
+    changed = dataclasses.replace(run, status=run.status.model_copy(update={"passes": done}))
+    runs = tuple(changed if one is run else one for one in study.runs)
+    closed = as_it_stands(dataclasses.replace(study, runs=runs))
+    (cell,) = [cell for cell in closed.benchmark.status.cells if cell.variant == "fp8"]
+    return cell, next(one.status.verdict for one in closed.runs if one.name == run.name)
+
+
+def test_finished_passes_of_a_run_that_was_cut_off_count() -> None:
+    loads = [{"name": "saturated", "requestRate": "inf"}, {"name": "c8", "maxConcurrency": 8}]
+    spec = spec_with("fp8", starts=1, loads=loads)
+    for passes, message, measured in (
+        (4, "cut off after 4 passes", {"saturated": 2, "c8": 2}),
+        (3, "cut off after 3 passes", {"saturated": 2, "c8": 1}),
+        (2, "cut off after 2 passes, none of which counts for c8", {"saturated": 2}),
+    ):
+        cell, outcome = cut_passes(spec, passes)
+        assert outcome == Outcome(name=Verdict.CUT_OFF, reason="CutOff", message=message)
+        assert {row.load: row.passes for row in cell.loads} == measured
+        assert (cell.verdict, cell.message, cell.finished, cell.planned) == (Verdict.CUT_OFF, message, 0, 1)
+        assert {row.difference for row in cell.loads} == {Difference.ONE_RUN}
+
+
+@pytest.mark.parametrize("changes", [{"valid": False, "invalid_reason": "ClientLate"}, {"attempt": 7}])
+def test_without_a_pass_that_counts_there_is_nothing_to_keep(changes: dict[str, Any]) -> None:
+    """As of a server that was lost and started again: its passes were of the attempt before."""
+    cell, outcome = cut_passes(spec_with("fp8", starts=1), 1, **changes)
+    assert (outcome, cell.verdict, cell.loads) == (None, None, ())
 
 
 # --- what several exports say together -----------------------------------------------------------------------------

@@ -38,7 +38,7 @@ operator ran its H100 part again: {starts}.
 The next part is printed by a command, from the exports of the runs:
 
 ```console
-quantbench audit {study} --against {exports}
+quantbench audit {study} --against {exports} --as-it-stands
 ```
 
 """
@@ -72,7 +72,7 @@ on the machine. GPU time came in sittings, and each measured a part of the rows 
 CHECKPOINTS = "python3 benchmarks/checkpoints --shape qwen3-8b{schemes} --device cuda --out {folder}"
 DATASET = "python3 benchmarks/datasets/sharegpt.py --input ShareGPT_V3_unfiltered_cleaned_split.json --out {path}"
 CUT = (
-    "quantbench cut -f {study} --variants {variants} --starts {starts} --name {name}"
+    "quantbench cut -f {study} --variants {variants} --starts {starts}{control} --name {name}"
     " | kubectl apply -n {namespace} -f -"
 )
 EXPORT = "quantbench export {name} -n {namespace} --to {file}"
@@ -87,7 +87,7 @@ def exports(root: Path) -> list[Path]:
 def text(root: Path) -> str:
     """The page; needs at least one export."""
     files = exports(root)
-    found = compared(root / STUDY, ",".join(map(str, files)), None, None)
+    found = compared(root / STUDY, ",".join(map(str, files)), None, None, as_it_stands=True)
     source = read_conclusions((root / STUDY).with_suffix(".yaml")).source
     shown = ",".join(str(file.relative_to(root)) for file in files)
     sittings = [read_path(file) for file in files]
@@ -115,7 +115,7 @@ def _whole(sittings: Sequence[Study]) -> Study:
 
 
 def _number(runs: Sequence[Run]) -> str:
-    ended = sum(run.status.verdict is not None for run in runs)
+    ended = sum(run.ended for run in runs)
     return f"{len(runs)} server starts so far" + (f", {ended} of them to their end" if ended < len(runs) else "")
 
 
@@ -133,7 +133,14 @@ def _run(root: Path, files: Sequence[Path], sittings: Sequence[Study]) -> str:
         variants = ",".join(variant.name for variant in spec.variants if variant.name != spec.baseline)
         study = f"{RESULTS}/study.yaml"
         commands += [
-            CUT.format(study=study, variants=variants, starts=spec.sampling.starts, name=name, namespace=namespace),
+            CUT.format(
+                study=study,
+                variants=variants,
+                starts=spec.sampling.starts,
+                control="" if spec.sampling.control else " --no-control",
+                name=name,
+                namespace=namespace,
+            ),
             EXPORT.format(name=name, namespace=namespace, file=file.relative_to(root)),
         ]
     applied = _rows(root / RESULTS / "study.yaml")
@@ -162,11 +169,12 @@ def _counts(runs: Sequence[Run]) -> str:
         == (one.completed, one.total_input_tokens, one.total_output_tokens)
     ]
     invalid = sum(not one.valid for run in runs for one in run.status.passes)
-    cut_off = sum(one.valid for run in runs if run.status.verdict is None for one in run.status.passes)
-    said = f" No figure rests on {cut_off} of them: their starts were cut off." if cut_off else ""
+    cut_off = sum(one.valid for run in runs if not run.ended for one in run.status.passes)
+    refused = "1 pass was" if invalid == 1 else f"{invalid or 'no'} passes were"
+    said = f" {cut_off} of them are of starts that were cut off later." if cut_off else ""
     return (
         f"In {len(same)} of {len(valid)} valid passes the client counted the same requests, prompt tokens and output"
-        f" tokens as vLLM's own counters; {invalid or 'no'} passes were invalid.{said}\n"
+        f" tokens as vLLM's own counters.{said} {refused[:1].upper()}{refused[1:]} invalid.\n"
     )
 
 

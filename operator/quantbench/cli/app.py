@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from quantbench import __version__
-from quantbench.cli.common import Exit, console, errors, fail
+from quantbench.cli.common import AsItStands, Exit, console, errors, fail
 from quantbench.cli.cut import cut
 from quantbench.cli.plan import plan
 from quantbench.cli.report import report
@@ -88,6 +88,7 @@ def audit(
             show_default=False,
         ),
     ] = None,
+    as_it_stands: AsItStands = False,
 ) -> None:
     """Check published figures by their own arithmetic: percentages, equal kernels, single runs, conclusions.
 
@@ -101,11 +102,13 @@ def audit(
 
     if against is None and conclusions is not None:
         fail(Exit.WRONG_INPUT, "--conclusions: needs --against")
+    if against is None and as_it_stands:
+        fail(Exit.WRONG_INPUT, "--as-it-stands: needs --against")
     if against is not None and noise_floor is not None:
         fail(Exit.WRONG_INPUT, "--noise-floor: the measured intervals of --against replace it")
     try:
         if against is not None:
-            _print_comparison(file, against, conclusions, baseline, output)
+            _print_comparison(file, against, conclusions, baseline, output, as_it_stands)
             return
         report = check(view.read_file(file), file.name, baseline, noise_floor)
     except Unreadable as error:
@@ -122,12 +125,12 @@ def audit(
 
 
 def _print_comparison(
-    file: Path, against: str, conclusions: Path | None, baseline: str | None, output: AuditOutput
+    file: Path, against: str, conclusions: Path | None, baseline: str | None, output: AuditOutput, as_it_stands: bool
 ) -> None:
     from quantbench.cli.published import compared
     from quantbench.published.markdown import to_markdown
 
-    found = compared(file, against, conclusions, baseline)
+    found = compared(file, against, conclusions, baseline, as_it_stands=as_it_stands)
     if output is AuditOutput.JSON:
         print(json.dumps(found.model_dump(mode="json", by_alias=True), indent=2, ensure_ascii=False))
     else:

@@ -71,7 +71,7 @@ AsItStands = Annotated[
     bool,
     typer.Option(
         "--as-it-stands",
-        help="Of exports of studies that were cut off: judge what has ended, as if no run followed.",
+        help="Of exports of studies that were cut off: judge what they hold, as if nothing followed.",
     ),
 ]
 

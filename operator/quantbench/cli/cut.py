@@ -34,6 +34,9 @@ def cut(
             show_default=False,
         ),
     ] = None,
+    control: Annotated[
+        bool, typer.Option("--control/--no-control", help="Whether the control, if the study has one, takes part.")
+    ] = True,
     name: Annotated[
         str | None,
         typer.Option(help="Name of the sitting; absent: the study's with the variants'.", show_default=False),
@@ -54,7 +57,7 @@ def cut(
     unknown = [variant for variant in wanted or () if variant not in known]
     if unknown:
         fail(Exit.WRONG_INPUT, f"--variants: no {', '.join(unknown)} in {where}; it has {', '.join(known)}")
-    made = part_of(document, wanted, starts, name)
+    made = part_of(document, wanted, starts, name, control=control)
     _check(f"{where}, cut", made)
     print(yaml.safe_dump(made, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120), end="")
 
@@ -67,7 +70,9 @@ def _check(where: str, document: Any) -> None:
         raise typer.Exit(Exit.WRONG_INPUT)
 
 
-def part_of(document: JsonObject, variants: list[str] | None, starts: int | None, name: str | None) -> JsonObject:
+def part_of(
+    document: JsonObject, variants: list[str] | None, starts: int | None, name: str | None, *, control: bool = True
+) -> JsonObject:
     """The study of one sitting, from a valid document.
 
     Args:
@@ -75,6 +80,7 @@ def part_of(document: JsonObject, variants: list[str] | None, starts: int | None
         variants: which ones, beside the baseline; None: all.
         starts: server starts of each, none of them adaptive; None: as in the study.
         name: of the sitting; None: made of the study's and the variants' names.
+        control: whether the control takes part, if the study has one.
     """
     made: JsonObject = {key: copy.deepcopy(document[key]) for key in ("apiVersion", "kind", "metadata", "spec")}
     # What the API server and kubectl add to an object speaks of that one.
@@ -86,6 +92,8 @@ def part_of(document: JsonObject, variants: list[str] | None, starts: int | None
         spec["variants"] = [v for v in spec["variants"] if v["name"] in (spec["baseline"], *variants)]
     if starts is not None:
         spec["sampling"] = {**(spec.get("sampling") or {}), "starts": starts, "maxStarts": starts}
+    if not control:
+        spec["sampling"] = {**(spec.get("sampling") or {}), "control": False}
     others = [variant["name"] for variant in spec["variants"] if variant["name"] != spec["baseline"]]
     head["name"] = name or _short("-".join([head["name"], *(others or [spec["baseline"]])]))
     return made

@@ -13,14 +13,16 @@ from quantbench.exports.document import located
 from quantbench.published import Comparison, Conclusions, compare
 
 
-def compared(file: Path, against: str, conclusions: Path | None, baseline: str | None) -> Comparison:
+def compared(
+    file: Path, against: str, conclusions: Path | None, baseline: str | None, *, as_it_stands: bool = False
+) -> Comparison:
     """The comparison of a published file with the studies of a source; ends the command where there is none.
 
     Raises:
         Unreadable: the published file cannot be read, or holds no table of figures.
     """
     text = audit.read_file(file)
-    study = load(against, read.Access())
+    study = load(against, read.Access(), as_it_stands=as_it_stands)
     beside = file.with_suffix(".yaml")
     chosen = conclusions or (beside if beside.is_file() else None)
     try:

@@ -21,7 +21,7 @@ from quantbench.api.status import Cell
 from quantbench.effective import CellKey
 from quantbench.exports.document import without_secrets
 from quantbench.exports.figures import figures, judged_once
-from quantbench.exports.standing import as_it_stands, closed, judged
+from quantbench.exports.standing import as_it_stands, closed, judged, reopened
 from quantbench.exports.study import SITTINGS, ExportError, Study, in_order
 from quantbench.observe import Benchmark, Run
 from quantbench.plan import plan_hash
@@ -99,7 +99,7 @@ def _completed(studies: Sequence[Study]) -> Study:
             )
     runs: dict[tuple[str, str, int], Run] = {}
     for study in studies:
-        for run in study.runs:
+        for run in map(reopened, study.runs):
             place = (*run.cell, run.spec.block)
             runs[place] = _newer(runs[place], run) if place in runs else run
     together = in_order(list(runs.values()))
@@ -119,7 +119,7 @@ def _recency(study: Study) -> tuple[bool, datetime, int, int]:
     conditions = study.benchmark.status.conditions
     told = (condition.last_transition_time for condition in conditions if condition.type == ConditionType.COMPLETE)
     moved = max(times.moments(told), default=times.from_unix(0))
-    return not study.cut_off, moved, sum(1 for run in study.runs if run.status.verdict), len(study.runs)
+    return not study.cut_off, moved, sum(run.ended for run in study.runs), len(study.runs)
 
 
 def _compared(
@@ -153,7 +153,7 @@ def _newer(one: Run, other: Run) -> Run:
             f"two different runs of {variant} on {target} in block {one.spec.block}: {one.name} and {other.name};"
             " a block is measured once"
         )
-    return other if (other.status.verdict is not None) >= (one.status.verdict is not None) else one
+    return max(other, one, key=lambda run: (run.status.verdict is not None, len(run.status.passes)))
 
 
 # --- sittings --------------------------------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from datetime import datetime
 from quantbench import times
 from quantbench.api.benchmark import QuantBenchmarkSpec
 from quantbench.api.conditions import ConditionType, Reason
+from quantbench.api.names import Verdict
+from quantbench.api.run import Outcome
 from quantbench.api.status import Cell
 from quantbench.exports.figures import figures, judged_once
 from quantbench.exports.study import Study
@@ -28,16 +30,18 @@ def closed(study: Study) -> Study:
     """The study as ended, whatever its conditions say.
 
     The blocks are judged by those of their runs that have ended, at the looks that were due up to there; what later
-    looks might have spent of the error stays unspent. Runs without a verdict stay listed and count for nothing. The
-    conditions say how it came to its end, and its costs count until the last news of its runs.
+    looks might have spent of the error stays unspent. Of runs that were under way the finished passes count; those
+    without any stay listed. The conditions say how it came to its end, and its costs count until the last news of its
+    runs.
     """
     benchmark, old = study.benchmark, study.benchmark.status
     spec = judged(study, study.runs)
     digest = old.plan_hash or plan_hash(benchmark.spec)
-    update = figures(spec, study.runs, digest, complete=True, asked=study.planned)
+    runs = tuple(_cut_off(run, spec) for run in study.runs)
+    update = figures(spec, runs, digest, complete=True, asked=study.planned)
     cells: Sequence[Cell] = update["cells"]
     news = max(_news(study), default=None)
-    message = _message(news, cells, unended=sum(1 for run in study.runs if not run.status.verdict))
+    message = _message(news, cells, unended=sum(not run.ended for run in runs))
     conditions = old.conditions
     for kind, status, reason, said in (
         (ConditionType.PROGRESSING, "False", Reason.CUT_OFF, "no run follows"),
@@ -53,7 +57,26 @@ def closed(study: Study) -> Study:
         "gpu_hours": float(f"{sum(map(_hours, study.runs)):.6g}"),
         "finished_at": times.render(news) if news else None,
     }
-    return replace(study, benchmark=replace(benchmark, status=old.model_copy(update=update)))
+    return Study(replace(benchmark, status=old.model_copy(update=update)), runs)
+
+
+def _cut_off(run: Run, spec: QuantBenchmarkSpec) -> Run:
+    """A run that was under way, with the verdict by which its finished passes count."""
+    finished = [one for one in run.status.passes if one.attempt == run.status.attempt]
+    valid = {one.load for one in finished if one.valid}
+    if run.status.verdict or not valid:
+        return run
+    missing = ", ".join(load.name for load in spec.loads if load.name not in valid)
+    message = f"cut off after {len(finished)} passes" + (f", none of which counts for {missing}" if missing else "")
+    outcome = Outcome(name=Verdict.CUT_OFF, reason=Reason.CUT_OFF, message=message[:1024])
+    return replace(run, status=run.status.model_copy(update={"verdict": outcome}))
+
+
+def reopened(run: Run) -> Run:
+    """The run without the verdict of having been cut off: another export may know what became of it."""
+    if run.ended or not run.status.verdict:
+        return run
+    return replace(run, status=run.status.model_copy(update={"verdict": None}))
 
 
 def judged(study: Study, runs: Sequence[Run]) -> QuantBenchmarkSpec:

@@ -10,11 +10,12 @@ from quantbench.api.benchmark import Load, QuantBenchmarkSpec
 from quantbench.api.names import FindingKind, Verdict
 from quantbench.api.run import Pass
 from quantbench.api.status import Cell, Crossover, Finding, LoadResult
+from quantbench.effective import MEASURED
 from quantbench.observe import Run
 
 LONGEST_MESSAGE, LONGEST_EVIDENCE, MOST_EVIDENCE, MOST_VARIANTS = 320, 160, 4, 33
 
-WITH_FIGURES = frozenset({Verdict.MEASURED, Verdict.UNSTABLE, Verdict.DUPLICATE})
+WITH_FIGURES = MEASURED | {Verdict.DUPLICATE}
 """Verdicts of runs whose passes say something of their variant."""
 
 

@@ -138,7 +138,8 @@ def _reasons(
     ran = measured.kernels(variant.name)
     expected = _expected(variant, measured, published.version)
     if ran and expected and not set(ran) & set(expected):
-        yield f"kernel: {' or '.join(expected)} in vLLM {published.version}, {', '.join(ran)} attested here"
+        asked_for = "".join(_with_kernel(own, variant, expected, measured, published.version))
+        yield f"kernel: {' or '.join(expected)} in vLLM {published.version}, {', '.join(ran)} attested here{asked_for}"
     tokens = measured.tokens(own.load)
     if published.ends_at_eos and tokens and measured.study.benchmark.spec.workload.ignore_eos:
         yield (
@@ -147,6 +148,23 @@ def _reasons(
         )
     if not is_repeated(table):
         yield from (f"single run: {said}" for ratio in own.ratios if (said := _single(ratio)))
+
+
+def _with_kernel(
+    own: AtLoad, variant: Variant, expected: tuple[str, ...], measured: Measured, version: EngineVersion | None
+) -> Iterator[str]:
+    """What the same checkpoint gave where the study asked for the kernel that the published version took by itself."""
+    figure = own.ratios[0].figure
+    baseline = measured.study.benchmark.spec.baseline
+    for other in measured.variants:
+        ran = measured.kernels(other.name)
+        same_work = variant.model_copy(update={"name": other.name, "kernel": other.kernel}) == other
+        if not same_work or not set(_expected(other, measured, version)) & set(expected):
+            continue
+        found = measured.ratio(own.load, other.name, baseline, figure.metric)
+        if found and ran and not set(ran) & set(measured.kernels(variant.name)):
+            starts = f"{found.blocks} start{'' if found.blocks == 1 else 's'}"
+            yield f"; {other.name}, on {', '.join(ran)}, has a {figure} ratio of {found.value:.3f} ({starts})"
 
 
 def _single(ratio: Ratio) -> str | None:

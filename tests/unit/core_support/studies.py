@@ -57,19 +57,22 @@ def finished(
     return Study(head, tuple(sorted(runs, key=lambda one: (one.created_at, one.name))))
 
 
-def interrupted(one: Run) -> Run:
-    """The same run before its last pass: it has no verdict and holds its server."""
-    first, *_ = one.status.passes
+def interrupted(one: Run, passes: int) -> Run:
+    """The same run after so many of its passes: it has no verdict and holds its server."""
     when = one.status.times.model_copy(update={"stored": None, "released": None, "last_pass": at(9000)})
-    status = one.status.model_copy(update={"verdict": None, "passes": (first,), "times": when})
+    status = one.status.model_copy(update={"verdict": None, "passes": one.status.passes[:passes], "times": when})
     return dataclasses.replace(one, status=status)
 
 
 def cut_off(
-    spec: QuantBenchmarkSpec, *, left: Callable[[Run], bool], missing: Callable[[Run], bool] = lambda run: False
+    spec: QuantBenchmarkSpec,
+    *,
+    left: Callable[[Run], bool],
+    missing: Callable[[Run], bool] = lambda run: False,
+    passes: int = 1,
 ) -> Study:
     """What an export holds of a study in which some runs have not ended, and others not begun: the operator's words."""
-    runs = [interrupted(one) if left(one) else one for one in finished(spec).runs if not missing(one)]
+    runs = [interrupted(one, passes) if left(one) else one for one in finished(spec).runs if not missing(one)]
     decision = decide_benchmark(benchmark(spec), plan_of(spec), runs, later(9100))
     study = Study(benchmark(spec, status=decision.status), in_order(runs))
     return from_document(json.loads(json.dumps(to_document(study, "1"), allow_nan=False)))
