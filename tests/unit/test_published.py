@@ -446,8 +446,7 @@ def test_finished_passes_of_a_cut_off_run_count_where_that_is_asked_for() -> Non
     """The only start of the variant with an FP8 KV cache was cut off before its last load."""
     export = REAL / "sitting-2.json"
     assert (
-        "| BF16 + KV Cache FP8 (E4M3) | `kv-fp8` |  |  | not measured |"
-        in run(PUBLISHED, "--against", export).stdout
+        "| BF16 + KV Cache FP8 (E4M3) | `kv-fp8` |  |  | not measured |" in run(PUBLISHED, "--against", export).stdout
     )
     said = run(PUBLISHED, "--against", export, "--as-it-stands").stdout
     assert (

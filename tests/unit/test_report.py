@@ -326,6 +326,15 @@ def test_findings_that_take_something_away_are_warnings() -> None:
     assert warned < {item.label for item in items.items}
 
 
+def test_a_load_that_was_not_reached_is_no_failure() -> None:
+    study = as_it_stands(read_path(ROOT / "benchmarks" / "results" / "published-study-h100" / "sitting-2.json"))
+    matrix = {row[0].text: row[1:] for row in tables(build(study, "0"))[0].rows}
+    shown = [(entry.text, entry.more, entry.tone) for entry in matrix["int8-w8a8"]]
+    assert shown[3] == ("not measured", ("0 of 2 starts",), "open")
+    assert shown[0] == ("1.06×", ("one run", "19,261 tok/s"), "open")
+    assert {entry.tone for entry in matrix["gguf"]} == {"failed"}
+
+
 def test_kinds_of_findings_are_words() -> None:
     assert evidence._words(FindingKind.API_SERVER_BOUND) == "API server bound"
     assert evidence._words(FindingKind.NO_DIFFERENCE) == "No difference"

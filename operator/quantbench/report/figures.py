@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from quantbench.answer import DIFFERENCE_WORDS, ratio_of, ratio_text
 from quantbench.api.benchmark import CONTROL, Load
-from quantbench.api.names import Difference
+from quantbench.api.names import Difference, Verdict
 from quantbench.api.status import Cell, LoadResult
 from quantbench.exports import Study
 from quantbench.report.document import Block, Column, Entry, Paragraph, Table, Tone
@@ -105,8 +105,8 @@ def _verdict(cell: Cell | None, load: Load, baseline: str) -> Entry:
         return Entry(NONE)
     row = next((row for row in cell.loads if row.load == load.name), None)
     if row is None:
-        if cell.verdict is None:
-            return Entry("not measured yet", (f"{cell.finished} of {cell.planned} starts",), Tone.OPEN)
+        if cell.verdict in (None, Verdict.CUT_OFF):
+            return Entry("not measured", (f"{cell.finished} of {cell.planned} starts",), Tone.OPEN)
         more = (f"same as {cell.same_as}",) if cell.same_as else ()
         return Entry(str(cell.verdict), more, Tone.FAILED)
     figure = f"{significant(row.total_tokens_per_second)} tok/s"
