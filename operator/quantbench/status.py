@@ -23,7 +23,7 @@ from quantbench.api.status import (
     Crossover,
 )
 from quantbench.comparisons import Comparisons, paced, starts_of
-from quantbench.effective import disagreement, effective, unquantized
+from quantbench.effective import MEASURED, disagreement, effective, unquantized
 from quantbench.findings import findings
 from quantbench.observe import Run
 from quantbench.plan import Plan, PlannedRun, measured_variants
@@ -122,11 +122,11 @@ def _verdict(runs: Sequence[Run]) -> tuple[Verdict | None, str | None]:
     last = others[-1]
     if measured:
         return Verdict.MEASURED, f"{len(others)} of {len(ended)} starts ended otherwise: {last.name}: {last.message}"
-    unstable = [outcome for outcome in ended if outcome.name is Verdict.UNSTABLE]
-    if unstable and last.name is not Verdict.UNSTABLE:
+    counted = [outcome for outcome in ended if outcome.name in MEASURED]
+    if counted and last.name not in MEASURED:
         # Its valid passes count, so that it has figures.
-        rest = len(ended) - len(unstable)
-        return Verdict.UNSTABLE, f"{rest} of {len(ended)} starts ended otherwise: {last.name}: {last.message}"
+        rest = len(ended) - len(counted)
+        return counted[-1].name, f"{rest} of {len(ended)} starts ended otherwise: {last.name}: {last.message}"
     return last.name, last.message
 
 

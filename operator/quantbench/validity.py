@@ -210,12 +210,12 @@ def _decode_fault(document: JsonObject, client: Client, workload: Workload) -> F
 
 
 def _api_server_late(document: JsonObject) -> float:
-    """What an API server that lags behind its engine added to the client's mean TPOT [ms], at most.
+    """About the most that an API server that lags behind its engine can add to the client's mean TPOT [ms].
 
-    It is later with the last token than with the first, the more so the longer an answer is: the mean of the lag over
-    the tokens is no more than the product of their means. vLLM 0.24 on an H100 with 1000 requests at once: it took 0.5
-    to 40 % of the decode time and added 12 to 67 % of this bound, while client and API server agreed on the decode
-    time to 0.3 % in each of 60 passes. A client that does not was late itself.
+    It is later with the last token than with the first, mostly the more so the longer an answer is: then the mean of
+    the lag over the tokens is no more than the product of their means. vLLM 0.24 on an H100 with 1000 requests at once:
+    it took 0.5 to 40 % of the decode time and added 12 to 67 % of this, while client and API server agreed on the
+    decode time to 0.3 % in each of 66 passes. A client that does not was late itself.
     """
     mine, theirs = _decode_time(document), _served_decode_time(document.get("server"))
     share, inverse = api_server_share(document.get("server")), number(document.get("meanInverseTokensAfterFirst"))

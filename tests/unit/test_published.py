@@ -22,7 +22,7 @@ from core_support.objects import at, merged
 from core_support.simulated import failed, measured, study_of
 from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import QuantBenchmarkSpec
-from quantbench.api.names import Difference, Method
+from quantbench.api.names import Difference, Kernel, Method
 from quantbench.audit.rules import read
 from quantbench.cli import app
 from quantbench.cli.read import load_paths, read_path
@@ -190,9 +190,19 @@ def test_a_kernel_that_the_study_asked_for_shows_what_it_explains() -> None:
     (reason,) = [of for of in row(compared(load_paths(files)), "AWQ").reasons if of.startswith("kernel")]
     assert reason == (
         "kernel: AWQMarlinLinearMethod in vLLM 0.9.2, MacheteLinearKernel attested here;"
-        " awq-marlin, on MarlinLinearKernel, has a throughput ratio of 0.791 (1 start)"
+        " awq-marlin, on MarlinLinearKernel, is at 0.791 in throughput (1), 1.638 in TTFT (1), 1.421 in TPOT (1)"
     )
-    # The other variants on Marlin have other checkpoints, and in the first sitting nobody asked for it.
+    # A variant with another checkpoint, or one that asks for another kernel, explains nothing.
+    study = load_paths(files)
+    for changes in ({"model": "/models/other"}, {"kernel": Kernel.MACHETE}):
+        variants = tuple(
+            variant.model_copy(update=changes if variant.name == "awq-marlin" else {})
+            for variant in study.benchmark.spec.variants
+        )
+        spec = study.benchmark.spec.model_copy(update={"variants": variants})
+        other = compared(replace(study, benchmark=replace(study.benchmark, spec=spec)))
+        assert "awq-marlin" not in "".join(row(other, "AWQ").reasons)
+    # In the first sitting nobody asked for it.
     (alone,) = [of for of in row(compared(load_paths(files[:1])), "AWQ").reasons if of.startswith("kernel")]
     assert alone == "kernel: AWQMarlinLinearMethod in vLLM 0.9.2, MacheteLinearKernel attested here"
 
@@ -658,10 +668,12 @@ def test_the_page_and_its_report_count_alike(page: Any, results: Path, tmp_path:
     assert " 5 of them are of starts that were cut off later. No passes were invalid." in text
     assert "71 of 71 measured passes count." in report
     assert (
-        "| control <br> h100 <br> start 2 | ✕ CutOff <br> CutOff | cut off after 5 passes, none of which counts for c1 |"
+        "| control <br> h100 <br> start 2 | ? CutOff <br> CutOff | passes that count: 3 of 3 of saturated, 1 of 1 of c64,"
         in (report)
     )
     assert "stricter than the single intervals" in text
+    shutil.copy(REAL / "sitting-2.json", results)
+    assert "| `kv-fp8` | throughput | 1.016 | 0.956 (1) |" in page.text(tmp_path)
 
 
 def test_a_server_whose_gpu_is_not_known_is_a_gap(page: Any, results: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from markdown_it import MarkdownIt
 from typer.testing import CliRunner
 
 from core_support import objects, simulated
+from core_support.studies import finished, spec_of
 from quantbench.api.benchmark import QuantBenchmarkSpec
 from quantbench.api.names import Difference, FindingKind
 from quantbench.cli import app
@@ -330,9 +331,31 @@ def test_a_load_that_was_not_reached_is_no_failure() -> None:
     study = as_it_stands(read_path(ROOT / "benchmarks" / "results" / "published-study-h100" / "sitting-2.json"))
     matrix = {row[0].text: row[1:] for row in tables(build(study, "0"))[0].rows}
     shown = [(entry.text, entry.more, entry.tone) for entry in matrix["int8-w8a8"]]
-    assert shown[3] == ("not measured", ("0 of 2 starts",), "open")
+    assert shown[3] == ("not reached", (), "open")
     assert shown[0] == ("1.06×", ("one run", "19,261 tok/s"), "open")
     assert {entry.tone for entry in matrix["gguf"]} == {"failed"}
+    verdicts = [
+        (row[0].text, row[place].tone)
+        for table, place in (("Refused or failed", 1), ("How every variant ended", 2))
+        for row in next(one for one in tables(build(study, "0")) if one.caption == table).rows
+        if row[place].text == "CutOff"
+    ]
+    assert verdicts == [("int8-w8a8", "open"), ("kv-fp8", "open")] * 2
+
+
+@pytest.mark.parametrize(("complete", "said"), [(False, "not measured yet"), (True, "not measured")])
+def test_what_was_not_started_may_follow_while_the_study_goes_on(complete: bool, said: str) -> None:
+    spec = spec_of()
+    last = spec.variants[-1].name
+    whole = finished(spec, complete=complete)
+    cells = tuple(
+        cell.model_copy(update={"verdict": None, "loads": (), "finished": 0}) if cell.variant == last else cell
+        for cell in whole.benchmark.status.cells
+    )
+    status = whole.benchmark.status.model_copy(update={"cells": cells})
+    study = replace(whole, benchmark=replace(whole.benchmark, status=status))
+    matrix = {row[0].text: row[1] for row in tables(build(study, "0"))[0].rows}
+    assert matrix[last].text == said
 
 
 def test_kinds_of_findings_are_words() -> None:

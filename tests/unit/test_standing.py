@@ -312,11 +312,12 @@ def cut_passes(spec: QuantBenchmarkSpec, passes: int, **changes: Any) -> tuple[C
 def test_finished_passes_of_a_run_that_was_cut_off_count() -> None:
     loads = [{"name": "saturated", "requestRate": "inf"}, {"name": "c8", "maxConcurrency": 8}]
     spec = spec_with("fp8", starts=1, loads=loads)
-    for passes, message, measured in (
-        (4, "cut off after 4 passes", {"saturated": 2, "c8": 2}),
-        (3, "cut off after 3 passes", {"saturated": 2, "c8": 1}),
-        (2, "cut off after 2 passes, none of which counts for c8", {"saturated": 2}),
+    for passes, counted, measured in (
+        (4, "2 of 2 of saturated, 2 of 2 of c8", {"saturated": 2, "c8": 2}),
+        (3, "2 of 2 of saturated, 1 of 2 of c8", {"saturated": 2, "c8": 1}),
+        (2, "2 of 2 of saturated, 0 of 2 of c8", {"saturated": 2}),
     ):
+        message = f"passes that count: {counted}"
         cell, outcome = cut_passes(spec, passes)
         assert outcome == Outcome(name=Verdict.CUT_OFF, reason="CutOff", message=message)
         assert {row.load: row.passes for row in cell.loads} == measured
@@ -329,6 +330,66 @@ def test_without_a_pass_that_counts_there_is_nothing_to_keep(changes: dict[str, 
     """As of a server that was lost and started again: its passes were of the attempt before."""
     cell, outcome = cut_passes(spec_with("fp8", starts=1), 1, **changes)
     assert (outcome, cell.verdict, cell.loads) == (None, None, ())
+
+
+def replaced(study: Study, variant: str, block: int, **changes: Any) -> Study:
+    """The study with the status of one run changed."""
+    runs = tuple(
+        dataclasses.replace(run, status=run.status.model_copy(update=changes))
+        if (run.spec.variant.name, run.spec.block) == (variant, block)
+        else run
+        for run in study.runs
+    )
+    return dataclasses.replace(study, runs=runs)
+
+
+def test_what_its_end_would_have_made_worthless_does_not_count() -> None:
+    """All passes of a load are invalid: a run that ends so has no figures, and being cut off makes it no better."""
+    loads = [{"name": "saturated", "requestRate": "inf"}, {"name": "c8", "maxConcurrency": 8}]
+    study = cut_off(spec_with("fp8", starts=1, loads=loads), left=lambda run: run.spec.variant.name == "fp8", passes=3)
+    (run,) = [run for run in study.runs if not run.status.verdict]
+    bad = [one.model_copy(update={"valid": one.load != "saturated"}) for one in run.status.passes]
+    assert [one.valid for one in bad] == [False, False, True]
+    for passes, counts in ((bad, False), ([bad[0], *bad[2:]], True)):
+        closed = as_it_stands(replaced(study, "fp8", 1, passes=tuple(passes)))
+        (cell,) = [cell for cell in closed.benchmark.status.cells if cell.variant == "fp8"]
+        assert ([row.load for row in cell.loads] == ["c8"]) is counts
+        assert bool(cell.verdict) is counts
+
+
+@pytest.mark.parametrize("first", [1, 2])
+@pytest.mark.parametrize("other", [Verdict.INCONSISTENT, Verdict.EVICTED])
+def test_figures_of_a_start_that_was_cut_off_stay_beside_one_without(first: int, other: Verdict) -> None:
+    study = cut_off(spec_with("fp8"), left=lambda run: (run.spec.variant.name, run.spec.block) == ("fp8", first))
+    ended = Outcome(name=other, reason="Why", message="so")
+    closed = as_it_stands(replaced(study, "fp8", 3 - first, verdict=ended))
+    (cell,) = [cell for cell in closed.benchmark.status.cells if cell.variant == "fp8"]
+    assert (cell.verdict, cell.loads[0].ratio_starts) == (Verdict.CUT_OFF, 1)
+    assert "fp8 is 1.23× bf16 at saturated" in (closed.benchmark.status.summary or "")
+
+
+@pytest.mark.parametrize(
+    ("early", "late", "counted"),
+    [
+        ({"passes": 1}, {"passes": 2}, 2),
+        # The server was lost: what its first attempt measured is worth nothing.
+        ({"passes": 2}, {"passes": 2, "attempt": 2}, 0),
+        ({"passes": 2}, {"passes": 2, "ended": True}, 0),
+    ],
+)
+def test_the_later_state_of_a_run_counts_in_whatever_order(
+    early: dict[str, int], late: dict[str, int], counted: int
+) -> None:
+    spec = spec_with("fp8")
+
+    def state(passes: int, attempt: int = 1, *, ended: bool = False) -> Study:
+        study = cut_off(spec, left=last_control, passes=passes)
+        verdict = Outcome(name=Verdict.EVICTED, reason="NodeLost", message="gone") if ended else None
+        return replaced(study, CONTROL, 2, attempt=attempt, verdict=verdict)
+
+    for parts in ([state(**early), state(**late)], [state(**late), state(**early)]):
+        (control,) = [c for c in merged(parts, as_they_stand=True).benchmark.status.cells if c.variant == CONTROL]
+        assert control.loads[0].passes == 2 + counted
 
 
 # --- what several exports say together -----------------------------------------------------------------------------

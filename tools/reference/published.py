@@ -215,9 +215,9 @@ def _use(sittings: Sequence[Study]) -> str:
             first = min(run.status.times.server_created or "" for run in runs)
             held += times.seconds_between(first, max(run.status.times.released or "" for run in runs)) or 0.0
     return (
-        f"{_percent(min(shares))} to {_percent(max(shares))} of a server pod's life went into loading the model and"
-        f" measuring, and {_percent(used / held)} of the time from a GPU's first server to the end of its last, gaps"
-        " included.\n"
+        f"{_percent(min(shares))} to {_percent(max(shares))} of the life of a server pod that was measured went into"
+        f" loading the model and measuring, and {_percent(used / held)} of the time from a GPU's first server to the"
+        " end of its last, gaps included.\n"
     )
 
 

@@ -89,7 +89,7 @@ class Verdict(Named):
     CLIENT_BOUND = "ClientBound", "The load generator set the pace, not the server."
     INCONSISTENT = "Inconsistent", "Client and server disagree about the work, or the work was not what was asked for."
     UNSTABLE = "Unstable", "Some passes are invalid, but every load has a valid one."
-    CUT_OFF = "CutOff", "The cluster was gone before the run had ended: its finished passes count."
+    CUT_OFF = "CutOff", "In exports read as they stand only: the run had not ended, and its finished passes count."
     IMAGE_UNAVAILABLE = "ImageUnavailable", "An image cannot be pulled."
     MODEL_UNAVAILABLE = "ModelUnavailable", "The model, its checkpoint or its tokenizer cannot be read."
     UNSCHEDULABLE = "Unschedulable", "No node took the server pod in time."

@@ -34,9 +34,7 @@ def cut(
             show_default=False,
         ),
     ] = None,
-    control: Annotated[
-        bool, typer.Option("--control/--no-control", help="Whether the control, if the study has one, takes part.")
-    ] = True,
+    no_control: Annotated[bool, typer.Option("--no-control", help="Leave out the control.")] = False,
     name: Annotated[
         str | None,
         typer.Option(help="Name of the sitting; absent: the study's with the variants'.", show_default=False),
@@ -57,7 +55,7 @@ def cut(
     unknown = [variant for variant in wanted or () if variant not in known]
     if unknown:
         fail(Exit.WRONG_INPUT, f"--variants: no {', '.join(unknown)} in {where}; it has {', '.join(known)}")
-    made = part_of(document, wanted, starts, name, control=control)
+    made = part_of(document, wanted, starts, name, control=not no_control)
     _check(f"{where}, cut", made)
     print(yaml.safe_dump(made, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120), end="")
 
@@ -80,7 +78,7 @@ def part_of(
         variants: which ones, beside the baseline; None: all.
         starts: server starts of each, none of them adaptive; None: as in the study.
         name: of the sitting; None: made of the study's and the variants' names.
-        control: whether the control takes part, if the study has one.
+        control: whether the control stays, if the study has one.
     """
     made: JsonObject = {key: copy.deepcopy(document[key]) for key in ("apiVersion", "kind", "metadata", "spec")}
     # What the API server and kubectl add to an object speaks of that one.

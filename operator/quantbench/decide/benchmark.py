@@ -13,7 +13,7 @@ from quantbench.api.run import Outcome, Refusal, RunLimits
 from quantbench.api.status import QuantBenchmarkStatus
 from quantbench.comparisons import Comparisons
 from quantbench.decide.actions import Action, Apply, Decision, Delete, PatchSpec
-from quantbench.effective import MEASURED, duplicates, void
+from quantbench.effective import duplicates, void
 from quantbench.observe import Benchmark, Run, Unreadable
 from quantbench.plan import FieldError, Plan, PlannedRun, run_limits, run_spec
 from quantbench.resources.run import run_object
@@ -21,7 +21,9 @@ from quantbench.status import comparability, gpu_hours, plan_fields, set_conditi
 
 WATCHDOG_SECONDS = 15.0
 """How often a running study is looked at without an event, should one get lost."""
-REPEATABLE = MEASURED | {Verdict.EVICTED, Verdict.INCONSISTENT, Verdict.CLIENT_BOUND, Verdict.DUPLICATE}
+REPEATABLE = frozenset(
+    {Verdict.MEASURED, Verdict.UNSTABLE, Verdict.EVICTED, Verdict.INCONSISTENT, Verdict.CLIENT_BOUND, Verdict.DUPLICATE}
+)
 """Verdicts after which another start may end differently; after any other it would only cost GPU time."""
 PASSING = frozenset({"GPUDefect", "GPUUnavailable", "HubUnreachable", "RateLimited", "PodForbidden"})
 """Reasons of other verdicts that another node or time mends."""

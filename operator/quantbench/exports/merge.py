@@ -153,7 +153,12 @@ def _newer(one: Run, other: Run) -> Run:
             f"two different runs of {variant} on {target} in block {one.spec.block}: {one.name} and {other.name};"
             " a block is measured once"
         )
-    return max(other, one, key=lambda run: (run.status.verdict is not None, len(run.status.passes)))
+    return max(other, one, key=_lateness)
+
+
+def _lateness(run: Run) -> tuple[bool, int, int]:
+    """Sorts states of one run by how late they are."""
+    return run.status.verdict is not None, run.status.attempt, len(run.status.passes)
 
 
 # --- sittings --------------------------------------------------------------------------------------------------------

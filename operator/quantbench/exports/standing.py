@@ -4,6 +4,7 @@ An export of a study that had not ended is undecided: more starts may follow. Wh
 and no budget is left to be lowered.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -37,7 +38,7 @@ def closed(study: Study) -> Study:
     benchmark, old = study.benchmark, study.benchmark.status
     spec = judged(study, study.runs)
     digest = old.plan_hash or plan_hash(benchmark.spec)
-    runs = tuple(_cut_off(run, spec) for run in study.runs)
+    runs = tuple(map(_cut_off, study.runs))
     update = figures(spec, runs, digest, complete=True, asked=study.planned)
     cells: Sequence[Cell] = update["cells"]
     news = max(_news(study), default=None)
@@ -60,15 +61,20 @@ def closed(study: Study) -> Study:
     return Study(replace(benchmark, status=old.model_copy(update=update)), runs)
 
 
-def _cut_off(run: Run, spec: QuantBenchmarkSpec) -> Run:
-    """A run that was under way, with the verdict by which its finished passes count."""
+def _cut_off(run: Run) -> Run:
+    """A run that was under way, with the verdict by which its finished passes count.
+
+    None of them does where no pass of a whole load is valid: its end would have taken the run out of the figures.
+    """
+    plan = run.spec.load
     finished = [one for one in run.status.passes if one.attempt == run.status.attempt]
-    valid = {one.load for one in finished if one.valid}
-    if run.status.verdict or not valid:
+    done = Counter(one.load for one in finished)
+    valid = Counter(one.load for one in finished if one.valid)
+    asked = {load.name: load.repeats or plan.repeats for load in plan.loads}
+    if run.status.verdict or not valid or any(done[load] >= asked[load] and not valid[load] for load in asked):
         return run
-    missing = ", ".join(load.name for load in spec.loads if load.name not in valid)
-    message = f"cut off after {len(finished)} passes" + (f", none of which counts for {missing}" if missing else "")
-    outcome = Outcome(name=Verdict.CUT_OFF, reason=Reason.CUT_OFF, message=message[:1024])
+    counted = ", ".join(f"{valid[load]} of {number} of {load}" for load, number in asked.items())
+    outcome = Outcome(name=Verdict.CUT_OFF, reason=Reason.CUT_OFF, message=f"passes that count: {counted}"[:1024])
     return replace(run, status=run.status.model_copy(update={"verdict": outcome}))
 
 

@@ -23,8 +23,8 @@ from quantbench.findings.facts import (
 from quantbench.regimes import QUEUE_SHARE, Pressure, pressure, series
 
 MOST_GUESSES = 3
-"""Crossovers of single starts that are findings: a study of many variants has more of them than anybody reads, and
-`status.crossovers` lists them, the most useful first."""
+"""Crossovers without an interval, of single starts, that are findings: a study of many variants has more of them than
+anybody reads, and `status.crossovers` lists them, the most useful first."""
 API_SERVER_SHARE = 0.1
 """Share of the decode time from which on the API server's lag is told: below, the engines still decide."""
 THROTTLED_SHARE = 0.1
@@ -32,10 +32,11 @@ THROTTLED_SHARE = 0.1
 
 
 def crossings(study: Study) -> Iterator[Said]:
-    """Where one variant overtakes another; of guesses, which have no interval, the first ones only."""
-    guesses = [crossover for crossover in study.crossovers if crossover.low is None and crossover.high is None]
+    """Where one variant overtakes another; of guesses, which have no interval, the first ones of each target only."""
+    guesses: Counter[str] = Counter()
     for crossover in study.crossovers:
-        if crossover in guesses[MOST_GUESSES:]:
+        guesses[crossover.target] += crossover.low is None
+        if crossover.low is None and guesses[crossover.target] > MOST_GUESSES:
             continue
         message = (
             f"{crossover.other} is the faster one up to about {place(crossover)} on {crossover.target},"

@@ -6,10 +6,10 @@ from quantbench.answer import of_target
 from quantbench.api.benchmark import CONTROL
 from quantbench.api.names import FindingKind, Method, Verdict
 from quantbench.api.status import Cell
-from quantbench.findings.facts import Rank, Said, Study, make_finding, names_of
+from quantbench.findings.facts import WITH_FIGURES, Rank, Said, Study, make_finding, names_of
 
 MISMATCHES = frozenset({Verdict.CONFIGURATION_MISMATCH, Verdict.NOT_QUANTIZED})
-NOT_FAILED = MISMATCHES | {Verdict.MEASURED, Verdict.UNSTABLE, Verdict.DUPLICATE}
+NOT_FAILED = MISMATCHES | WITH_FIGURES
 WEIGHT_ONLY = {
     Method.FP8_STATIC: " (W8A16)",
     Method.FP8_DYNAMIC: " (W8A16)",

@@ -154,17 +154,19 @@ def _with_kernel(
     own: AtLoad, variant: Variant, expected: tuple[str, ...], measured: Measured, version: EngineVersion | None
 ) -> Iterator[str]:
     """What the same checkpoint gave where the study asked for the kernel that the published version took by itself."""
-    figure = own.ratios[0].figure
     baseline = measured.study.benchmark.spec.baseline
+    differing = [ratio.figure for ratio in own.ratios if ratio.agreement is Agreement.DIFFERS]
     for other in measured.variants:
         ran = measured.kernels(other.name)
         same_work = variant.model_copy(update={"name": other.name, "kernel": other.kernel}) == other
         if not same_work or not set(_expected(other, measured, version)) & set(expected):
             continue
-        found = measured.ratio(own.load, other.name, baseline, figure.metric)
-        if found and ran and not set(ran) & set(measured.kernels(variant.name)):
-            starts = f"{found.blocks} start{'' if found.blocks == 1 else 's'}"
-            yield f"; {other.name}, on {', '.join(ran)}, has a {figure} ratio of {found.value:.3f} ({starts})"
+        if not ran or set(ran) & set(measured.kernels(variant.name)):
+            continue
+        ratios = [(figure, measured.ratio(own.load, other.name, baseline, figure.metric)) for figure in differing]
+        said = [f"{found.value:.3f} in {_FAMILIES[figure]} ({found.blocks})" for figure, found in ratios if found]
+        if said:
+            yield f"; {other.name}, on {', '.join(ran)}, is at {', '.join(said)}"
 
 
 def _single(ratio: Ratio) -> str | None:

@@ -65,8 +65,9 @@ def failures(study: Study) -> tuple[Block, ...]:
     for (variant, target, verdict, reason, message, line, hint), runs in list(ends.items())[:MOST_FAILURES]:
         count = f"{len(runs)} starts: " if len(runs) > 1 else "start "
         blocks = count + ", ".join(str(run.spec.block) for run in runs)
+        tone = Tone.OPEN if verdict == Verdict.CUT_OFF else Tone.FAILED
         cause = (Entry(message), Entry(line or NONE, code=bool(line)), Entry(hint or NONE))
-        rows.append((Entry(variant, (target, blocks)), Entry(verdict, (reason,), Tone.FAILED), *cause))
+        rows.append((Entry(variant, (target, blocks)), Entry(verdict, (reason,), tone), *cause))
     blocks_: list[Block] = []
     if rows:
         names = ("variant, target", "verdict", "why", "first telling line of the log", "what to change")
@@ -93,7 +94,7 @@ def _cells(study: Study) -> tuple[Block, ...]:
 
 
 def _tone(verdict: Verdict | None) -> Tone:
-    if verdict is None:
+    if verdict in (None, Verdict.CUT_OFF):
         return Tone.OPEN
     return Tone.PLAIN if verdict is Verdict.MEASURED else Tone.EQUAL if verdict is Verdict.DUPLICATE else Tone.FAILED
 

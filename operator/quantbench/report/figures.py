@@ -65,10 +65,10 @@ def matrix(study: Study) -> tuple[Block, ...]:
         return ()
     if len(targets) == 1:
         columns = [(load.name, targets[0], load) for load in loads]
-        tables = [_matrix(f"Ratio to {baseline} on {targets[0]}", variants, columns, cells, baseline)]
+        tables = [_matrix(f"Ratio to {baseline} on {targets[0]}", variants, columns, cells, study)]
     else:
         tables = [
-            _matrix(f"Ratio to {baseline} at {load.name}", variants, [(t, t, load) for t in targets], cells, baseline)
+            _matrix(f"Ratio to {baseline} at {load.name}", variants, [(t, t, load) for t in targets], cells, study)
             for load in loads
         ]
     return (Paragraph(_legend(study)), *tables)
@@ -91,27 +91,30 @@ def _matrix(
     variants: Sequence[str],
     columns: Sequence[tuple[str, str, Load]],
     cells: dict[tuple[str, str], Cell],
-    baseline: str,
+    study: Study,
 ) -> Table:
     rows = []
     for variant in variants:
-        shown = [_verdict(cells.get((variant, target)), load, baseline) for _, target, load in columns]
+        shown = [_verdict(cells.get((variant, target)), load, study) for _, target, load in columns]
         rows.append((Entry(variant), *shown))
     return Table(caption, (Column("variant"), *(Column(name) for name, _, _ in columns)), tuple(rows))
 
 
-def _verdict(cell: Cell | None, load: Load, baseline: str) -> Entry:
+def _verdict(cell: Cell | None, load: Load, study: Study) -> Entry:
     if cell is None:
         return Entry(NONE)
     row = next((row for row in cell.loads if row.load == load.name), None)
     if row is None:
-        if cell.verdict in (None, Verdict.CUT_OFF):
-            return Entry("not measured", (f"{cell.finished} of {cell.planned} starts",), Tone.OPEN)
+        if cell.verdict is Verdict.CUT_OFF:
+            return Entry("not reached", tone=Tone.OPEN)
+        if cell.verdict is None:
+            said = "not measured" if study.ended else "not measured yet"
+            return Entry(said, (f"{cell.finished} of {cell.planned} starts",), Tone.OPEN)
         more = (f"same as {cell.same_as}",) if cell.same_as else ()
         return Entry(str(cell.verdict), more, Tone.FAILED)
     figure = f"{significant(row.total_tokens_per_second)} tok/s"
     limit = (LIMIT,) if row.saturated else ()
-    if cell.variant == baseline:
+    if cell.variant == study.benchmark.spec.baseline:
         return Entry(figure, (" · ".join(("baseline", starts(row.starts), *limit)),), Tone.BASELINE)
     ratio = ratio_of(load, row)
     if cell.same_as:
