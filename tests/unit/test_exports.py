@@ -224,6 +224,21 @@ def test_the_oldest_results_lack_failed() -> None:
     assert [measured.valid for measured in study.runs[0].status.passes] == [True, False]
 
 
+def test_results_without_latencies_have_none() -> None:
+    """Of a backend that does not stream: no TTFT is not a TTFT of 0 ms."""
+    files = [
+        (path, {key: value for key, value in result.items() if "ttft" not in key and "tpot" not in key})
+        for path, result in sweep()
+    ]
+    study = study_of_results("sweep", files, "quantization-none")
+    rows = [row for cell in study.benchmark.status.cells for row in cell.loads]
+    assert {(row.mean_ttft_milliseconds, row.mean_tpot_milliseconds, row.ttft_ratio) for row in rows} == {(None,) * 3}
+    assert [row.ratio is not None for row in rows] == [False, False, True, True]
+    assert from_document(document(study)).benchmark.status.cells == study.benchmark.status.cells
+    assert "TTFT" not in str([finding.evidence for finding in study.benchmark.status.findings])
+    assert build(study, "0").answer
+
+
 @pytest.mark.parametrize("name", ["sweep", "tuesday"])
 def test_results_of_two_days_are_two_starts_and_those_of_one_count_once(name: str) -> None:
     one = study_of_results("sweep", sweep(), "quantization-none")

@@ -27,8 +27,10 @@ class LoadResult(Model):
     total_tokens_per_second: Number = Field(description="Input and output tokens per second; mean over starts.")
     output_tokens_per_second: Number = Field(description="Output tokens per second; mean over starts.")
     requests_per_second: Number = Field(description="Finished requests per second; mean over starts.")
-    mean_ttft_milliseconds: Number = Field(
-        alias="meanTTFTMilliseconds", description="Time to first token, mean over requests, then starts [ms]."
+    mean_ttft_milliseconds: Number | None = Field(
+        default=None,
+        alias="meanTTFTMilliseconds",
+        description="Time to first token, mean over requests, then starts [ms]; absent where results do not tell.",
     )
     mean_tpot_milliseconds: Number | None = Field(
         default=None, alias="meanTPOTMilliseconds", description="Time per output token after the first [ms]."

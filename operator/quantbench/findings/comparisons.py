@@ -35,9 +35,10 @@ def _figures(study: Study, cell: Cell, row: LoadResult) -> list[str]:
 
 
 def _row(row: LoadResult) -> str:
+    ttft = f", TTFT {row.mean_ttft_milliseconds:,.1f} ms" if row.mean_ttft_milliseconds is not None else ""
     tpot = f", TPOT {row.mean_tpot_milliseconds:,.2f} ms" if row.mean_tpot_milliseconds is not None else ""
     limit = " at its limit" if row.saturated else ""
-    return f"{row.total_tokens_per_second:,.1f} tokens/s, TTFT {row.mean_ttft_milliseconds:,.1f} ms{limit}{tpot}"
+    return f"{row.total_tokens_per_second:,.1f} tokens/s{ttft}{limit}{tpot}"
 
 
 def differences(study: Study) -> Iterator[Said]:

@@ -99,12 +99,12 @@ def saturation(study: Study) -> Iterator[Said]:
 
 
 def _waited(row: LoadResult, seen: Pressure) -> str:
-    parts = [f"mean TTFT {row.mean_ttft_milliseconds:,.1f} ms"]
+    parts = [] if row.mean_ttft_milliseconds is None else [f"mean TTFT {row.mean_ttft_milliseconds:,.1f} ms"]
     if seen.queue_share is not None:
         parts.append(f"{percent(seen.queue_share)} of it in the queue")
     if seen.waiting is not None:
         parts.append(f"up to {seen.waiting} requests waiting")
-    return ", ".join(parts)
+    return ", ".join(parts) or f"{row.total_tokens_per_second:,.1f} tokens/s"
 
 
 def api_server_bound(study: Study) -> Iterator[Said]:

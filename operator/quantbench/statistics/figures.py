@@ -64,7 +64,7 @@ def figures(load: str, starts: Sequence[Start]) -> LoadResult | None:
         total_tokens_per_second=over_starts(lambda p: p.total_tokens_per_second) or 0.0,
         output_tokens_per_second=over_starts(lambda p: p.output_tokens_per_second) or 0.0,
         requests_per_second=over_starts(lambda p: p.requests_per_second) or 0.0,
-        mean_ttft_milliseconds=over_starts(lambda p: p.ttft_milliseconds.mean) or 0.0,
+        mean_ttft_milliseconds=over_starts(lambda p: p.ttft_milliseconds.mean),
         mean_tpot_milliseconds=over_starts(lambda p: p.tpot_milliseconds.mean),
         median_ttft_milliseconds=_percentile(measured, 0.5, lambda p: p.ttft_milliseconds.median),
         median_tpot_milliseconds=_percentile(measured, 0.5, lambda p: p.tpot_milliseconds.median),
