@@ -188,7 +188,11 @@ def test_client_and_server_counted_the_same(demo: Demo, finished: dict[str, Any]
             assert one["server"]["generationTokens"] == one["totalOutputTokens"] > 0
             assert one["server"]["requestsSucceeded"] == 16
             assert one["server"]["promptTokens"] == one["totalInputTokens"] > 0
-            assert one["server"]["meanTPOTMilliseconds"] == pytest.approx(one["tpotMilliseconds"]["mean"], rel=0.02)
+            # On a busy machine first tokens reach the client late, which shortens the TPOT of an answer of n tokens by
+            # an n-1-th of that; no prompt's answer has fewer than four.
+            late = max(0.0, one["ttftMilliseconds"]["mean"] - one["server"]["meanTTFTMilliseconds"]) / 3
+            apart = abs(one["server"]["meanTPOTMilliseconds"] - one["tpotMilliseconds"]["mean"])
+            assert apart <= 0.02 * one["server"]["meanTPOTMilliseconds"] + late
             assert one["server"]["meanQueueMilliseconds"] >= 0
             assert 0 < one["client"]["cpuShare"] < 0.5
             assert one["client"]["maxEventLoopLagMilliseconds"] >= 0
