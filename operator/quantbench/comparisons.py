@@ -13,7 +13,7 @@ from quantbench.api.base import six_digits
 from quantbench.api.benchmark import CONTROL, Load, QuantBenchmarkSpec
 from quantbench.api.names import Difference
 from quantbench.api.status import LoadResult
-from quantbench.effective import MEASURED, CellKey
+from quantbench.effective import CellKey, counts
 from quantbench.observe import Run
 from quantbench.plan import Plan, PlannedRun, measured_variants
 from quantbench.statistics import Metric, Ratio, Samples, Start, figures
@@ -26,13 +26,18 @@ def starts_of(runs: Iterable[Run]) -> list[Start]:
     return [
         Start(run.spec.block, tuple(p for p in run.status.passes if p.attempt == run.status.attempt))
         for run in runs
-        if run.status.verdict and run.status.verdict.name in MEASURED
+        if counts(run)
     ]
 
 
 def paced(load: Load) -> bool:
     """Whether requests arrive at a fixed rate: then throughput is the rate, and TPOT tells variants apart."""
     return str(load.request_rate) != "inf"
+
+
+def decisive(load: Load) -> Metric:
+    """The figure that variants are compared in under a load."""
+    return Metric.TPOT if paced(load) else Metric.THROUGHPUT
 
 
 class Comparisons:
@@ -146,8 +151,8 @@ class Comparisons:
         samples = self.samples[target]
         log = np.full((len(self.spec.loads), len(self.names), max(self.rule.most, samples.blocks)), np.nan)
         for place, load in enumerate(self.spec.loads):
-            metric, sign = (Metric.TPOT, -1) if paced(load) else (Metric.THROUGHPUT, 1)
-            log[place, :, : samples.blocks] = sign * samples.log[metric][place]
+            sign = -1 if paced(load) else 1
+            log[place, :, : samples.blocks] = sign * samples.log[decisive(load)][place]
         return log
 
     def _all_ended(self, runs: Iterable[PlannedRun]) -> bool:
@@ -202,11 +207,10 @@ class Comparisons:
         """Whether the control seems to differ from what it repeats: judged once, at the end, all loads and targets
         counted (Bonferroni).
         """
-        metric = Metric.TPOT if paced(load) else Metric.THROUGHPUT
-        ratio = self.samples[target].ratio(load.name, CONTROL, self.spec.baseline, metric)
+        ratio = self._ratio(CONTROL, target, load)
         if ratio is None or ratio.p is None or ratio.p * len(self.spec.loads) * len(self.spec.targets) > ERROR_RATE:
             return None
-        return _direction(ratio, metric)
+        return _direction(ratio, load)
 
     def _difference(self, variant: str, target: str, place: int, load: Load, blocks: int, complete: bool) -> Difference:
         if (variant, target) in self.same_as:
@@ -215,16 +219,18 @@ class Comparisons:
             return Difference.ONE_RUN
         column = self.names.index(variant)
         if self._decided[target][place, column]:
-            metric = Metric.TPOT if paced(load) else Metric.THROUGHPUT
-            return _direction(self.samples[target].ratio(load.name, variant, self.spec.baseline, metric), metric)
+            return _direction(self._ratio(variant, target, load), load)
         if complete or target in self._over or self._courses[target].settled[place, column]:
             return Difference.NOT_DISTINGUISHABLE
         return Difference.UNDECIDED
 
+    def _ratio(self, variant: str, target: str, load: Load) -> Ratio | None:
+        return self.samples[target].ratio(load.name, variant, self.spec.baseline, decisive(load))
 
-def _direction(ratio: Ratio | None, metric: Metric) -> Difference:
+
+def _direction(ratio: Ratio | None, load: Load) -> Difference:
     more = ratio is not None and ratio.value > 1
-    return Difference.FASTER if more is (metric is Metric.THROUGHPUT) else Difference.SLOWER
+    return Difference.FASTER if more != paced(load) else Difference.SLOWER
 
 
 def _fields(name: str, ratio: Ratio | None) -> dict[str, object]:

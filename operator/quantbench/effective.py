@@ -17,12 +17,17 @@ AS_LARGE = 0.95
 """Share of the unquantized weights from which on nothing can be quantized: eight bits leave some 55 %."""
 
 
+def counts(run: Run) -> bool:
+    """Whether a run's valid passes count."""
+    return run.status.verdict is not None and run.status.verdict.name in MEASURED
+
+
 def attested_starts(runs: Iterable[Run]) -> dict[CellKey, dict[str, list[Run]]]:
     """Per cell the measured runs by fingerprint; runs without one say nothing."""
     found: dict[CellKey, dict[str, list[Run]]] = {}
     for run in sorted(runs, key=lambda run: run.spec.block):
-        attestation, verdict = run.status.attestation, run.status.verdict
-        if attestation and attestation.fingerprint and verdict and verdict.name in MEASURED:
+        attestation = run.status.attestation
+        if attestation and attestation.fingerprint and counts(run):
             found.setdefault(run.cell, {}).setdefault(attestation.fingerprint, []).append(run)
     return found
 
@@ -74,8 +79,8 @@ def unquantized(spec: QuantBenchmarkSpec, runs: Iterable[Run]) -> Mapping[CellKe
     weights: dict[str, float] = {}
     suspects: list[tuple[CellKey, float]] = []
     for run in runs:
-        found, verdict = run.status.attestation, run.status.verdict
-        if not (found and found.weights_gibibytes and verdict and verdict.name in MEASURED):
+        found = run.status.attestation
+        if not (found and found.weights_gibibytes and counts(run)):
             continue
         if run.spec.variant.name == spec.baseline and run.spec.variant.method is Method.BF16:
             weights[run.spec.target.name] = max(found.weights_gibibytes, weights.get(run.spec.target.name, 0.0))

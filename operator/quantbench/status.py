@@ -22,7 +22,7 @@ from quantbench.api.status import (
     Cell,
     Crossover,
 )
-from quantbench.comparisons import Comparisons, paced, starts_of
+from quantbench.comparisons import Comparisons, decisive, paced, starts_of
 from quantbench.effective import MEASURED, disagreement, effective, unquantized
 from quantbench.findings import findings
 from quantbench.observe import Run
@@ -182,14 +182,14 @@ def all_crossovers(spec: QuantBenchmarkSpec, rows: Sequence[Cell], comparisons: 
 
 def _contrasts(loads: Sequence[Load], samples: Samples) -> regimes.Contrasts:
     """Contrasts of speed between the variants of one target, within blocks."""
-    paces = {load.name: paced(load) for load in loads}
+    metrics = {load.name: decisive(load) for load in loads}
 
     def contrast(variant: str, other: str, load: str) -> regimes.Contrast | None:
         # Under a fixed request rate, which sets the throughput itself, the shorter TPOT is the faster one.
-        ratio = samples.ratio(load, variant, other, Metric.TPOT if paces[load] else Metric.THROUGHPUT)
+        ratio = samples.ratio(load, variant, other, metrics[load])
         if ratio is None:
             return None
-        speed = ratio.inverse if paces[load] else ratio
+        speed = ratio.inverse if metrics[load] is Metric.TPOT else ratio
         return regimes.Contrast(speed.value, speed.low, speed.high, speed.p)
 
     return contrast

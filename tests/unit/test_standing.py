@@ -61,6 +61,17 @@ def renamed(study: Study, name: str, after: float = 0.0) -> Study:
     return Study(dataclasses.replace(study.benchmark, name=name, uid=f"uid-{name}"), runs)
 
 
+def replaced(study: Study, variant: str, block: int, **changes: Any) -> Study:
+    """The study with the status of one run changed."""
+    runs = tuple(
+        dataclasses.replace(run, status=run.status.model_copy(update=changes))
+        if (run.spec.variant.name, run.spec.block) == (variant, block)
+        else run
+        for run in study.runs
+    )
+    return dataclasses.replace(study, runs=runs)
+
+
 # --- one study -----------------------------------------------------------------------------------------------------
 
 
@@ -302,9 +313,7 @@ def cut_passes(spec: QuantBenchmarkSpec, passes: int, **changes: Any) -> tuple[C
     study = cut_off(spec, left=lambda run: run.spec.variant.name == "fp8", passes=passes)
     (run,) = [run for run in study.runs if not run.status.verdict]
     done = tuple(one.model_copy(update=changes) for one in run.status.passes)
-    changed = dataclasses.replace(run, status=run.status.model_copy(update={"passes": done}))
-    runs = tuple(changed if one is run else one for one in study.runs)
-    closed = as_it_stands(dataclasses.replace(study, runs=runs))
+    closed = as_it_stands(replaced(study, "fp8", run.spec.block, passes=done))
     (cell,) = [cell for cell in closed.benchmark.status.cells if cell.variant == "fp8"]
     return cell, next(one.status.verdict for one in closed.runs if one.name == run.name)
 
@@ -330,17 +339,6 @@ def test_without_a_pass_that_counts_there_is_nothing_to_keep(changes: dict[str, 
     """As of a server that was lost and started again: its passes were of the attempt before."""
     cell, outcome = cut_passes(spec_with("fp8", starts=1), 1, **changes)
     assert (outcome, cell.verdict, cell.loads) == (None, None, ())
-
-
-def replaced(study: Study, variant: str, block: int, **changes: Any) -> Study:
-    """The study with the status of one run changed."""
-    runs = tuple(
-        dataclasses.replace(run, status=run.status.model_copy(update=changes))
-        if (run.spec.variant.name, run.spec.block) == (variant, block)
-        else run
-        for run in study.runs
-    )
-    return dataclasses.replace(study, runs=runs)
 
 
 def test_what_its_end_would_have_made_worthless_does_not_count() -> None:

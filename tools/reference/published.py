@@ -7,10 +7,11 @@ from pathlib import Path
 import yaml
 
 from quantbench import __version__, stages, times
-from quantbench.cli.published import compared, read_conclusions
+from quantbench.cli.published import read_conclusions
 from quantbench.cli.read import read_path
 from quantbench.exports import Study, merged
 from quantbench.observe import Run
+from quantbench.published import compare
 from quantbench.published import markdown as comparison
 from quantbench.report import build
 from quantbench.report import to_markdown as report_markdown
@@ -87,15 +88,15 @@ def exports(root: Path) -> list[Path]:
 def text(root: Path) -> str:
     """The page; needs at least one export."""
     files = exports(root)
-    found = compared(root / STUDY, ",".join(map(str, files)), None, None, as_it_stands=True)
-    source = read_conclusions((root / STUDY).with_suffix(".yaml")).source
+    conclusions = read_conclusions((root / STUDY).with_suffix(".yaml"))
     shown = ",".join(str(file.relative_to(root)) for file in files)
     sittings = [read_path(file) for file in files]
     study = _whole(sittings)
+    found = compare((root / STUDY).read_text(), Path(STUDY).name, study, conclusions)
     runs = [run for run in study.runs if run.status.passes]
     said = "".join(f"- {finding.message}\n" for finding in study.benchmark.status.findings)
     parts = (
-        HEAD.format(notice=NOTICE, source=source, study=STUDY, exports=shown, starts=_number(runs)),
+        HEAD.format(notice=NOTICE, source=conclusions.source, study=STUDY, exports=shown, starts=_number(runs)),
         comparison.to_markdown(found),
         FINDINGS.format(results=RESULTS, exports=shown) + said,
         _run(root, files, sittings),
@@ -170,11 +171,11 @@ def _counts(runs: Sequence[Run]) -> str:
     ]
     invalid = sum(not one.valid for run in runs for one in run.status.passes)
     cut_off = sum(one.valid for run in runs if not run.ended for one in run.status.passes)
-    refused = "1 pass was" if invalid == 1 else f"{invalid or 'no'} passes were"
+    refused = "1 pass was" if invalid == 1 else f"{invalid or 'No'} passes were"
     said = f" {cut_off} of them are of starts that were cut off later." if cut_off else ""
     return (
         f"In {len(same)} of {len(valid)} valid passes the client counted the same requests, prompt tokens and output"
-        f" tokens as vLLM's own counters.{said} {refused[:1].upper()}{refused[1:]} invalid.\n"
+        f" tokens as vLLM's own counters.{said} {refused} invalid.\n"
     )
 
 

@@ -88,10 +88,11 @@ def part_of(
     spec = made["spec"]
     if variants is not None:
         spec["variants"] = [v for v in spec["variants"] if v["name"] in (spec["baseline"], *variants)]
-    if starts is not None:
-        spec["sampling"] = {**(spec.get("sampling") or {}), "starts": starts, "maxStarts": starts}
+    sampling: JsonObject = {} if starts is None else {"starts": starts, "maxStarts": starts}
     if not control:
-        spec["sampling"] = {**(spec.get("sampling") or {}), "control": False}
+        sampling["control"] = False
+    if sampling:
+        spec["sampling"] = {**(spec.get("sampling") or {}), **sampling}
     others = [variant["name"] for variant in spec["variants"] if variant["name"] != spec["baseline"]]
     head["name"] = name or _short("-".join([head["name"], *(others or [spec["baseline"]])]))
     return made

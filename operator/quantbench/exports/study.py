@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from quantbench.api.conditions import ConditionType, Reason
-from quantbench.effective import MEASURED, CellKey
+from quantbench.effective import CellKey, counts
 from quantbench.observe import Benchmark, Run, Unreadable
 from quantbench.plan import SpecInvalid, engine_version
 
@@ -77,7 +77,7 @@ class Study:
         said = {
             (run.status.attestation.engine_version if run.status.attestation else None) or run.spec.engine.version
             for run in self.runs
-            if run.status.verdict and run.status.verdict.name in MEASURED
+            if counts(run)
         }
         planned = {run.spec.engine.version for run in self.runs}
         return sorted(said or planned or {self._asked_version()})

@@ -8,9 +8,9 @@ from functools import cached_property
 from quantbench.answer import is_duplicate
 from quantbench.api.benchmark import Load
 from quantbench.api.names import FindingKind
-from quantbench.comparisons import paced, starts_of
+from quantbench.comparisons import decisive, paced, starts_of
 from quantbench.findings.facts import Said, Study, caution, names_of, percent
-from quantbench.statistics import Metric, mean
+from quantbench.statistics import mean
 from quantbench.statistics.figures import variation
 
 APART = 0.1
@@ -64,9 +64,8 @@ def starts_disagree(study: Study) -> Iterator[Said]:
                 slowest = max if paced(load) else min
                 if all(one.figures[0] == slowest(one.figures) for one in found):
                     message += ", the first of each the slowest"
-            message += ": a single start can mislead by that much; more starts narrow the interval" + _elsewhere(
-                by_load
-            )
+            message += ": a single start can mislead by that much; more starts narrow the interval"
+            message += _elsewhere(by_load)
             words = {one.variant: _then(one.figures, load) for one in found}
             yield caution(
                 FindingKind.STARTS_DISAGREE, message, target=target.name, load=load, number=number, variants=words
@@ -75,7 +74,7 @@ def starts_disagree(study: Study) -> Iterator[Said]:
 
 def _by_variant(study: Study, target: str, load: Load) -> list[Starts]:
     """Those that have several starts with a figure, duplicates left out."""
-    metric = Metric.TPOT if paced(load) else Metric.THROUGHPUT
+    metric = decisive(load)
     found = []
     for cell, _ in study.rows(target, load):
         if is_duplicate(cell):

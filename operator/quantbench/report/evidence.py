@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from quantbench import times
 from quantbench.api.names import FindingKind, Verdict
-from quantbench.api.run import ColdStart, Pass
+from quantbench.api.run import ColdStart, Outcome, Pass
 from quantbench.effective import MEASURED
 from quantbench.exports import Study
 from quantbench.observe import Run
@@ -54,20 +54,19 @@ def _words(kind: FindingKind) -> str:
 
 def failures(study: Study) -> tuple[Block, ...]:
     """Runs that ended otherwise than measured, equal ends of one cell told once, and how every cell ended."""
-    ends: dict[tuple[str, ...], list[Run]] = {}
+    ends: dict[tuple[str, str, Outcome], list[Run]] = {}
     for (variant, target), runs in cells_of(study).items():
         for run in runs:
             outcome = run.status.verdict
             if outcome and outcome.name not in (Verdict.MEASURED, Verdict.DUPLICATE):
-                said = (outcome.reason, outcome.message, outcome.log_line or "", outcome.hint or "")
-                ends.setdefault((variant, target, str(outcome.name), *said), []).append(run)
+                ends.setdefault((variant, target, outcome), []).append(run)
     rows = []
-    for (variant, target, verdict, reason, message, line, hint), runs in list(ends.items())[:MOST_FAILURES]:
+    for (variant, target, outcome), runs in list(ends.items())[:MOST_FAILURES]:
         count = f"{len(runs)} starts: " if len(runs) > 1 else "start "
         blocks = count + ", ".join(str(run.spec.block) for run in runs)
-        tone = Tone.OPEN if verdict == Verdict.CUT_OFF else Tone.FAILED
-        cause = (Entry(message), Entry(line or NONE, code=bool(line)), Entry(hint or NONE))
-        rows.append((Entry(variant, (target, blocks)), Entry(verdict, (reason,), tone), *cause))
+        end = Entry(str(outcome.name), (outcome.reason,), _tone(outcome.name))
+        line = Entry(outcome.log_line or NONE, code=bool(outcome.log_line))
+        rows.append((Entry(variant, (target, blocks)), end, Entry(outcome.message), line, Entry(outcome.hint or NONE)))
     blocks_: list[Block] = []
     if rows:
         names = ("variant, target", "verdict", "why", "first telling line of the log", "what to change")
