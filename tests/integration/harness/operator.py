@@ -48,7 +48,8 @@ class Request:
         what = self.kind + ({"s": " server", "l": " load"}[component[1]] if component else "")
         status = (self.body.get("status") if isinstance(self.body, dict) else None) or {}
         reasons = [condition["reason"] for condition in status.get("conditions") or []]
-        marks = [mark for mark in ("verdict", "cells", "finishedAt") if status.get(mark)]
+        # An operator that comes late tells the last cells and the end of a study in one write: that write is the end.
+        marks = [mark for mark in ("verdict", "finishedAt", "cells") if status.get(mark)][:1]
         marks += [reason for reason in ("Ended",) if reason in reasons]
         return " ".join([self.verb, what, *marks])
 
