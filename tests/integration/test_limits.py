@@ -10,6 +10,8 @@ from harness.operator import Operator
 from harness.study import Space
 
 MEASURED = "Measured/AllPassesValid"
+LONG_ENOUGH = "10s"
+"""A limit within which a busy scheduler places a pod, or says why not."""
 NOWHERE = {"name": "nowhere", "nodeSelector": {NODE_LABEL: "none"}, "gpus": 1}
 
 
@@ -20,7 +22,7 @@ def here(space: Space) -> dict[str, object]:
 async def test_no_target_matches_a_node(space: Space, operator: Operator) -> None:
     """One run finds out; the others of its target end without a pod, those of other targets are measured."""
     targets = [NOWHERE, here(space)]
-    await space.submit(targets=targets, limits={"scheduleTimeout": "1s"})
+    await space.submit(targets=targets, limits={"scheduleTimeout": LONG_ENOUGH})
     benchmark = await space.until_complete()
     by_cell = {f"{cell['variant']}/{cell['target']}": cell["verdict"] for cell in benchmark["status"]["cells"]}
     assert by_cell == {
@@ -42,7 +44,7 @@ async def test_more_gpus_than_a_node_has(space: Space, operator: Operator) -> No
     target = {**here(space), "gpus": 64}
     assert GPUS_PER_NODE >= 64
     target["gpuResourceName"] = "amd.com/gpu"
-    await space.submit(targets=[target], limits={"scheduleTimeout": "1s"})
+    await space.submit(targets=[target], limits={"scheduleTimeout": LONG_ENOUGH})
     await space.until_complete()
     verdict = space.verdicts()
     assert verdict == {"bf16": "Unschedulable/NoNode", "int8": "Unschedulable/NoNode"}
