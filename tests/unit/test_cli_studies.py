@@ -234,7 +234,7 @@ def test_a_result_of_another_tool_becomes_a_study(tmp_path: Path) -> None:
     study = read.read_path(out)
     assert study.benchmark.spec.baseline == "fp8"
     words = {row.difference for cell in study.benchmark.status.cells for row in cell.loads if row.difference}
-    assert words == {Difference.ONE_RUN}
+    assert words == {Difference.SLOWER}
 
 
 # --- exports of studies that were cut off --------------------------------------------------------------------------

@@ -15,12 +15,14 @@ from jsonschema import Draft202012Validator
 
 from core_support.studies import finished, spec_of
 from quantbench.api.conditions import ConditionType
+from quantbench.api.names import Verdict
 from quantbench.exports import ExportError, Study, from_document, merged, to_document
 from quantbench.exports.benchmark_report import to_report
 from quantbench.exports.comparison import Word, compare
 from quantbench.exports.document import REDACTED, without_secrets
 from quantbench.exports.rows import COLUMNS, rows
 from quantbench.exports.vllm_bench import is_result, study_of_results, to_result
+from quantbench.observe import Run
 from quantbench.report.build import build
 
 SCHEMA = yaml.safe_load(
@@ -303,6 +305,99 @@ def test_more_than_a_study_holds_is_refused() -> None:
         study_of_results("x", [(f"{n}.json", RESULT) for n in range(25)])
     with pytest.raises(ExportError, match="baseline 'fp4' is not among the variants"):
         study_of_results("x", [("a.json", RESULT)], "fp4")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model_id": "RedHatAI/Qwen3-8B"}, "model_id is Qwen/Qwen3-8B and RedHatAI/Qwen3-8B"),
+        ({"num_prompts": 1000, "completed": 1000}, "num_prompts is 100 and 1000"),
+        ({"burstiness": 0.5}, "burstiness is 1.0 and 0.5"),
+        ({"total_input_tokens": 819200}, "total_input_tokens per request is 200 and 8192"),
+        ({"total_output_tokens": 1600}, "total_output_tokens per request is 180 and 16"),
+    ],
+)
+def test_other_work_is_no_repeat(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ExportError, match=f"is not the same in a.json and b.json: {said};"):
+        study_of_results("x", [("a.json", RESULT), ("b.json", RESULT | changes)])
+
+
+def test_one_name_of_a_sweep_is_one_load_in_all_variants() -> None:
+    files = sweep()
+    files[-1][1]["max_concurrency"] = 64
+    with pytest.raises(
+        ExportError, match=r"load 'max-concurrency-16' is not the same in .*max_concurrency is 16 and 64"
+    ):
+        study_of_results("sweep", files)
+
+
+def test_what_differs_between_samples_is_one_load() -> None:
+    """Prompts of another seed, answers that end elsewhere, passes that lost requests."""
+    other = [{"total_input_tokens": 24000}, {"total_output_tokens": 13000},
+             {"completed": 2, "failed": 98, "total_input_tokens": 20, "total_output_tokens": 10}]  # fmt: skip
+    files = [(f"{place}.json", RESULT | changes) for place, changes in enumerate([{}, *other])]
+    assert [p.valid for p in study_of_results("x", files).runs[0].status.passes] == [True, True, True, False]
+
+
+@pytest.mark.parametrize("rate", [None, "inf"])
+def test_a_rate_that_is_not_told_is_none(rate: str | None) -> None:
+    (load,) = study_of_results("x", [("a.json", RESULT | {"request_rate": rate})]).benchmark.spec.loads
+    assert (load.name, load.request_rate) == ("saturated", "inf")
+
+
+def figures_of(study: Study) -> dict[tuple[str, str, str], tuple[Any, ...]]:
+    return {
+        (cell.variant, cell.target, row.load): (row.starts, row.passes, row.total_tokens_per_second, row.difference)
+        for cell in study.benchmark.status.cells
+        for row in cell.loads
+    }
+
+
+def test_targets_and_starts_come_back() -> None:
+    study = finished(spec_of(targets=[{"name": "h100"}, {"name": "a100"}]))
+    back = study_of_results("again", results_of(study))
+    assert figures_of(back) == figures_of(study)
+    assert len({one.name for one in back.runs}) == len(study.runs)
+
+
+def test_what_its_study_left_out_does_not_come_back_as_a_figure() -> None:
+    study = finished(spec_of(starts=1))
+
+    def wrong(one: Run) -> Run:
+        first, second, *others = one.status.passes
+        hit = first.model_copy(
+            update={"valid": False, "invalid_reason": "PrefixCacheHit", "total_tokens_per_second": 1e6}
+        )
+        passes = (second.model_copy(update={"attempt": 1, "total_tokens_per_second": 1e6}), hit,
+                  *(measured.model_copy(update={"attempt": 2}) for measured in (second, *others)))  # fmt: skip
+        return dataclasses.replace(one, status=one.status.model_copy(update={"passes": passes, "attempt": 2}))
+
+    back = study_of_results("again", results_of(Study(study.benchmark, tuple(map(wrong, study.runs)))))
+    assert {row.total_tokens_per_second < 1e4 for cell in back.benchmark.status.cells for row in cell.loads} == {True}
+    assert {p.invalid_reason for p in back.runs[0].status.passes} == {None, "PrefixCacheHit", "EarlierAttempt"}
+    assert {row.passes for cell in back.benchmark.status.cells for row in cell.loads} == {1, 2}
+
+
+def test_runs_that_do_not_count_do_not_come_back_as_figures() -> None:
+    study = finished(spec_of(starts=1))
+    verdict = study.runs[1].status.verdict
+    assert verdict is not None
+    wrong = verdict.model_copy(update={"name": Verdict.CONFIGURATION_MISMATCH})
+    status = study.runs[1].status.model_copy(update={"verdict": wrong})
+    runs = (study.runs[0], dataclasses.replace(study.runs[1], status=status))
+    back = study_of_results("again", results_of(Study(study.benchmark, runs)), study.runs[0].spec.variant.name)
+    assert {cell.variant for cell in back.benchmark.status.cells if cell.loads} == {runs[0].spec.variant.name}
+
+
+def test_two_measurements_of_one_study_are_no_repeats() -> None:
+    files = results_of(finished(blocks=[1]))
+    with pytest.raises(ExportError, match=r"in block 1 is not the same in .*quantbench import"):
+        study_of_results("x", [(f"{day}/{path}", result) for day in ("mon", "tue") for path, result in files])
+
+
+def test_a_block_must_be_a_number() -> None:
+    with pytest.raises(ExportError, match=r"a.json: quantbench_block: a number from 1 to 25 expected, 'x' found"):
+        study_of_results("x", [("a.json", RESULT | {"quantbench_block": "x"})])
 
 
 # --- llm-d Benchmark Report ----------------------------------------------------------------------------------------

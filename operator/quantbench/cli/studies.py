@@ -192,8 +192,10 @@ def import_(
 ) -> None:
     """Turn results of other tools, or several exports of one study, into one export.
 
-    Blocks stay blocks; exports that hold different runs for one place of the plan are refused. Exit status: 0 written,
-    2 a file cannot be read or they do not fit together.
+    Blocks stay blocks; exports that hold different runs for one place of the plan are refused, and so are results of
+    one variant or load that tell another checkpoint or other work. Targets and starts are known of files of --format
+    vllm alone; others are taken for one start of each variant. Exit status: 0 written, 2 a file cannot be read or they
+    do not fit together.
     """
     for path in paths:
         if not path.exists():

@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
@@ -17,11 +17,12 @@ from pydantic import ValidationError
 
 from quantbench import times
 from quantbench.api.base import JsonObject
-from quantbench.api.benchmark import Load, QuantBenchmarkSpec
+from quantbench.api.benchmark import MAX_STARTS, Load, QuantBenchmarkSpec
 from quantbench.api.conditions import Condition, ConditionType, Reason
 from quantbench.api.names import Verdict
 from quantbench.api.run import Latency, Pass, QuantBenchmarkRunStatus
 from quantbench.api.status import QuantBenchmarkStatus
+from quantbench.effective import counts
 from quantbench.exports.document import field_errors
 from quantbench.exports.figures import figures
 from quantbench.exports.study import ExportError, Study
@@ -37,6 +38,16 @@ _SWEEP = re.compile(r"(?:SERVE--(?P<serve>.*?))?-?(?:BENCH--(?P<bench>.*))?", re
 _LATENCIES = {"ttft": "ttft_milliseconds", "tpot": "tpot_milliseconds", "itl": "itl_milliseconds",
               "e2el": "e2el_milliseconds"}  # fmt: skip
 _BASELINE = re.compile(r"bf16|bfloat16|fp16|float16|baseline", re.IGNORECASE)
+_OTHER_LENGTHS = 1.5
+"""Ratio of tokens per request from which on the work was other work: grids of lengths double, while samples of one data
+set, or answers that end where each variant ends them, differ by less."""
+_REMEDIES = {
+    "model_id": "keep each checkpoint in a folder, or under a label, of its own",
+    "the run": "read each study by itself, and join them with quantbench import",
+}
+
+_Start = tuple[str, str, int]
+"""Variant, target and block."""
 
 
 def is_result(document: Any) -> bool:
@@ -82,12 +93,24 @@ def to_result(run: Run, measured: Pass) -> JsonObject:
         "quantbench_target": run.spec.target.name,
         "quantbench_load": measured.load,
         "quantbench_block": str(run.spec.block),
-        "quantbench_valid": "true" if measured.valid else f"false: {measured.invalid_reason}",
+        "quantbench_valid": _validity(run, measured),
     }
 
 
+def _validity(run: Run, measured: Pass) -> str:
+    """``true``, or why the pass does not count in its study."""
+    if not measured.valid:
+        return f"false: {measured.invalid_reason}"
+    if measured.attempt != run.status.attempt:
+        return "false: EarlierAttempt"
+    return f"false: {run.status.verdict.name}" if run.status.verdict and not counts(run) else "true"
+
+
 def study_of_results(name: str, files: Sequence[tuple[str, Mapping[str, Any]]], baseline: str | None = None) -> Study:
-    """A study of result files: one server start per variant, because the files do not tell starts apart.
+    """A study of result files.
+
+    Files that `to_result` wrote tell target and block, and whether the pass counts. Others do not tell starts apart:
+    there a variant has one.
 
     Args:
         name: what to call it.
@@ -95,11 +118,13 @@ def study_of_results(name: str, files: Sequence[tuple[str, Mapping[str, Any]]], 
         baseline: variant to compare with; absent: the first whose name tells 16-bit floats, else the first.
 
     Raises:
-        ExportError: files that are no results, or more variants, loads or repeats than a study holds.
+        ExportError: files that are no results, one name for two checkpoints, runs or amounts of work, or more variants,
+            loads or repeats than a study holds.
     """
     parents = {PurePosixPath(path).parent.as_posix() for path, _ in files}
-    places: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+    starts: dict[_Start, dict[str, list[Mapping[str, Any]]]] = {}
     loads: dict[str, Load] = {}
+    known: dict[tuple[str, str], tuple[str, str | float]] = {}
     for path, document in files:
         _check(path, document)
         variant, load_name = _place(PurePosixPath(path), document, several=len(parents) > 1)
@@ -108,15 +133,24 @@ def study_of_results(name: str, files: Sequence[tuple[str, Mapping[str, Any]]], 
         except (ValidationError, ValueError) as error:
             said = field_errors(error, "load") if isinstance(error, ValidationError) else str(error)
             raise ExportError(f"{path}: {said}") from error
+        start = (variant, _slug(str(document.get("quantbench_target") or TARGET)), _block(path, document))
+        for what, key, value in _told(path, document, start, load):
+            first, other = known.setdefault((what, key), (path, value))
+            if not _alike(value, other):
+                raise ExportError(
+                    f"{what} is not the same in {first} and {path}: {key} is {_form(other)} and {_form(value)};"
+                    f" {_REMEDIES.get(key, 'read what did other work by itself')}"
+                )
         loads.setdefault(load.name, load)
-        places.setdefault(variant, {}).setdefault(load.name, []).append(document)
-    chosen = baseline or next(iter([v for v in places if _BASELINE.search(v)] or places))
-    if chosen not in places:
-        raise ExportError(f"baseline {chosen!r} is not among the variants {', '.join(places)}")
-    repeats = {load: max(len(found.get(load, ())) for found in places.values()) for load in loads}
-    spec = _spec(files[0][1], list(places), chosen, list(loads.values()), repeats)
+        starts.setdefault(start, {}).setdefault(load.name, []).append(document)
+    variants = list(dict.fromkeys(variant for variant, _, _ in starts))
+    chosen = baseline or next(iter([v for v in variants if _BASELINE.search(v)] or variants))
+    if chosen not in variants:
+        raise ExportError(f"baseline {chosen!r} is not among the variants {', '.join(variants)}")
+    repeats = {load: max(len(found.get(load, ())) for found in starts.values()) for load in loads}
+    spec = _spec(files[0][1], list(starts), chosen, list(loads.values()), repeats)
     try:
-        runs = tuple(_run(name, spec, place, *item) for place, item in enumerate(places.items(), 1))
+        runs = tuple(_run(name, spec, place, *item) for place, item in enumerate(starts.items(), 1))
     except ValidationError as error:
         raise ExportError(f"{name}: {field_errors(error, 'results')}") from error
     digest = plan_hash(spec)
@@ -143,6 +177,38 @@ def _check(path: str, document: Mapping[str, Any]) -> None:
             raise ExportError(f"{path}: {key}: a number of at least 0 expected, {value!r} found")
 
 
+def _told(path: str, document: Mapping[str, Any], start: _Start, load: Load) -> Iterator[tuple[str, str, str | float]]:
+    """What all files of one variant, load or start must have in common: of what, what it is, and its value."""
+    variant, target, block = start
+    yield f"variant {variant!r}", "model_id", str(document.get("model_id") or UNKNOWN)
+    own = f"load {load.name!r}"
+    for key in ("request_rate", "max_concurrency", "burstiness"):
+        yield own, key, str(getattr(load, key))
+    asked, completed = document.get("num_prompts"), document["completed"]
+    if asked is not None:
+        yield own, "num_prompts", str(asked)
+    if completed and completed == asked:
+        for key in ("total_input_tokens", "total_output_tokens"):
+            yield own, f"{key} per request", document[key] / completed
+    if "quantbench_run" in document:
+        # A study that was measured twice has runs of the same names.
+        run = f"{document['quantbench_run']} in {PurePosixPath(path).parent}"
+        yield f"{variant} on {target} in block {block}", "the run", run
+
+
+def _alike(one: str | float, other: str | float) -> bool:
+    if isinstance(one, float) and isinstance(other, float):
+        return max(one, other) < _OTHER_LENGTHS * min(one, other)
+    return one == other
+
+
+def _block(path: str, document: Mapping[str, Any]) -> int:
+    told = str(document.get("quantbench_block", 1))
+    if not re.fullmatch(r"[1-9][0-9]?", told) or int(told) > MAX_STARTS:
+        raise ExportError(f"{path}: quantbench_block: a number from 1 to {MAX_STARTS} expected, {told!r} found")
+    return int(told)
+
+
 def _place(path: PurePosixPath, document: Mapping[str, Any], *, several: bool) -> tuple[str, str]:
     """Variant and load of a file: what its folder says, else what it says itself."""
     folder = path.parent.name
@@ -156,18 +222,23 @@ def _place(path: PurePosixPath, document: Mapping[str, Any], *, several: bool) -
     return _slug(variant.rsplit("/", 1)[-1]), _slug(load)
 
 
+def _rate(document: Mapping[str, Any]) -> str:
+    told = document.get("request_rate")
+    return "inf" if told is None else str(told)
+
+
 def _load_name(document: Mapping[str, Any]) -> str:
-    rate, limit = str(document.get("request_rate", "inf")), document.get("max_concurrency")
+    rate, limit = _rate(document), document.get("max_concurrency")
     parts = [*([f"r{rate}"] if rate != "inf" else []), *([f"c{limit}"] if limit else [])]
     return "-".join(parts) or "saturated"
 
 
 def _load(name: str, document: Mapping[str, Any]) -> Load:
-    rate = document.get("request_rate", "inf")
+    rate = _rate(document)
     return Load.model_validate(
         {
             "name": name,
-            "requestRate": "inf" if str(rate) == "inf" else f"{float(rate):.6f}".rstrip("0").rstrip("."),
+            "requestRate": rate if rate == "inf" else f"{float(rate):.6f}".rstrip("0").rstrip("."),
             "maxConcurrency": document.get("max_concurrency"),
             "burstiness": document.get("burstiness") or 1.0,
             "numPrompts": document.get("num_prompts") or document["completed"] or 1,
@@ -176,9 +247,14 @@ def _load(name: str, document: Mapping[str, Any]) -> Load:
 
 
 def _spec(
-    sample: Mapping[str, Any], variants: Sequence[str], baseline: str, loads: Sequence[Load], repeats: Mapping[str, int]
+    sample: Mapping[str, Any],
+    starts: Sequence[_Start],
+    baseline: str,
+    loads: Sequence[Load],
+    repeats: Mapping[str, int],
 ) -> QuantBenchmarkSpec:
-    most = max(repeats.values())
+    variants, targets, blocks = (list(dict.fromkeys(parts)) for parts in zip(*starts, strict=True))
+    most, last = max(repeats.values()), max(blocks)
     try:
         return QuantBenchmarkSpec.model_validate(
             {
@@ -186,13 +262,14 @@ def _spec(
                 "engine": {"image": UNKNOWN},
                 "variants": [{"name": variant, "method": "Custom"} for variant in variants],
                 "baseline": baseline,
-                "targets": [{"name": TARGET}],
+                "targets": [{"name": target} for target in targets],
                 "workload": {"dataset": {}},
                 "loads": [
                     load.to_json() | ({"repeats": repeats[load.name]} if repeats[load.name] < most else {})
                     for load in loads
                 ],
-                "sampling": {"starts": 1, "repeats": most, "control": False},
+                "sampling": {"starts": last, "repeats": most, "control": False}
+                | ({"maxStarts": last} if last > 1 else {}),
             }
         )
     except ValidationError as error:
@@ -205,12 +282,10 @@ def _identity(content: Any) -> str:
 
 
 def _run(
-    name: str,
-    spec: QuantBenchmarkSpec,
-    place: int,
-    variant: str,
-    of_load: Mapping[str, Sequence[Mapping[str, Any]]],
+    name: str, spec: QuantBenchmarkSpec, place: int, start: _Start, of_load: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> Run:
+    variant, target, block = start
+    own = (name, variant) if target == TARGET else (name, variant, target, str(block))
     passes = tuple(
         _pass(load, repeat, document)
         for load in spec.loads
@@ -231,7 +306,7 @@ def _run(
     return read_run(
         {
             "metadata": {
-                "name": f"{_slug(name)}-{variant}"[:63],
+                "name": _slug("-".join(own), longest=63),
                 "namespace": TARGET,
                 "uid": _identity([variant, of_load]),
                 "creationTimestamp": passes[0].started_at,
@@ -239,8 +314,8 @@ def _run(
             "spec": {
                 "benchmark": _slug(name),
                 "variant": {"name": variant, "method": "Custom", "kernel": "Auto", "kvCacheDType": "auto"},
-                "target": spec.targets[0].to_json(),
-                "block": 1,
+                "target": next(one.to_json() for one in spec.targets if one.name == target),
+                "block": block,
                 "position": place,
                 "engine": {
                     "image": UNKNOWN,
@@ -274,6 +349,10 @@ def _pass(load: Load, repeat: int, document: Mapping[str, Any]) -> Pass:
     plausible = min(document["duration"], document["total_token_throughput"], document["total_output_tokens"]) > 0
     # vllm bench serve exits with 0, and writes such a file, when every request failed.
     reason = "RequestsFailed" if completed != asked or lost else None if plausible else "ImplausibleFigures"
+    message = f"{completed} of {asked} requests completed, {lost} failed"
+    told = str(document.get("quantbench_valid", "true"))
+    if told != "true":
+        reason, message = told.removeprefix("false: ")[:64] or "Invalid", "left out by the study that it is from"
     latencies = {
         field: Latency(**{figure: document.get(f"{figure}_{name}_ms") for figure in ("mean", "median", "p90", "p99")})
         for name, field in _LATENCIES.items()
@@ -285,7 +364,7 @@ def _pass(load: Load, repeat: int, document: Mapping[str, Any]) -> Pass:
         repeat=repeat,
         valid=reason is None,
         invalid_reason=reason,
-        message=f"{completed} of {asked} requests completed, {lost} failed" if reason else None,
+        message=message if reason else None,
         started_at=_moment(document.get("date")),
         duration_seconds=document["duration"],
         asked=asked,
@@ -312,10 +391,14 @@ def _date(moment: str) -> str:
     return times.parse(moment).strftime("%Y%m%d-%H%M%S")
 
 
-def _slug(text: str) -> str:
+def _form(value: str | float) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def _slug(text: str, longest: int = 40) -> str:
     """A text as a DNS label, which names of variants and loads must be."""
     plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-    if len(plain) > 40:
+    if len(plain) > longest:
         # Cut names must still differ.
-        plain = f"{plain[:33].rstrip('-')}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+        plain = f"{plain[: longest - 7].rstrip('-')}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
     return plain or UNKNOWN
