@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import gzip
 import io
 import json
 from collections.abc import AsyncIterator
@@ -24,7 +25,7 @@ from core_support.studies import cut_off, finished, spec_of
 from quantbench.api.names import Difference
 from quantbench.cli import app, read, watching
 from quantbench.cli.common import Exit
-from quantbench.exports import Study, to_document
+from quantbench.exports import ExportError, Study, to_document
 from quantbench.kube import ApiError
 
 
@@ -121,6 +122,19 @@ def test_what_cannot_be_read_ends_in_two(tmp_path: Path) -> None:
             broken.write_text("{}")
             result = quantbench("results", path)
         assert (result.exit_code, said in result.stderr) == (Exit.WRONG_INPUT, True), result.stderr
+
+
+def test_a_file_may_be_packed(export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = tmp_path / "study.json.gz"
+    packed.write_bytes(gzip.compress(export.read_bytes()))
+    assert read.read_path(packed) == finished()
+    packed.write_bytes(packed.read_bytes()[:-9])
+    with pytest.raises(ExportError, match=r"study.json.gz: Compressed file ended"):
+        read.read_path(packed)
+    monkeypatch.setattr(read, "MOST_BYTES", 1 << 20)
+    packed.write_bytes(gzip.compress(b" " * (2 << 20)))
+    with pytest.raises(ExportError, match="larger than 1 MiB"):
+        read.read_path(packed)
 
 
 def test_without_a_cluster_the_name_ends_in_four() -> None:

@@ -17,7 +17,7 @@ ABOUT = """
 kubectl; they stand behind the command.
 
 Where a command takes a *STUDY*, it takes the name of a QuantBenchmark in the cluster, the path of an export, or the
-path of a file or folder with results of `vllm bench serve` or `vllm bench sweep serve`.
+path of a file or folder with results of `vllm bench serve` or `vllm bench sweep serve`. A file may be packed with gzip.
 
 Colours appear on a terminal only; `NO_COLOR=1` switches them off there too. `quantbench --install-completion` sets up
 the shell's completion, which knows the names of the benchmarks where the cluster answers within a second and a half.

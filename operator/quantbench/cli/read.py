@@ -1,11 +1,14 @@
 """Where a study comes from: a cluster, an export, or another tool's result files. All file reading of the views."""
 
 import asyncio
+import gzip
 import json
 import warnings
+import zlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ from quantbench.observe import read_benchmark, read_runs
 from quantbench.resources import labels
 
 MOST_BYTES = 1 << 30
-"""Largest file that is read: an export of the largest study is well below."""
+"""Largest file that is read, unpacked: an export of the largest study is well below."""
 MOST_FILES = 20_000
 SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 """Where a pod finds the name of its own namespace."""
@@ -117,11 +120,15 @@ def read_path(path: Path, baseline: str | None = None, *, with_runs: bool = True
 
 def _json(path: Path) -> Any:
     try:
-        if path.stat().st_size > MOST_BYTES:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.GzipFile(fileobj=BytesIO(content)).read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
             raise ExportError(f"{path}: larger than {MOST_BYTES >> 20} MiB")
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise ExportError(f"{path}: {error.strerror or error}") from error
+        return json.loads(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ExportError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     except (ValueError, RecursionError) as error:
         raise ExportError(f"{path}: not JSON: {error}") from error
 
