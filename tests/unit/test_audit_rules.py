@@ -203,6 +203,123 @@ def test_columns_of_changes(head: str, cell: str, right: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("head", "cells", "right"),
+    [
+        # of what no column to the left tells
+        ("Memory (GiB) | Memory saving", "16 | / 6 | 62.5%", True),
+        ("MMLU | MMLU diff", "70.0 | / 69.3 | -1.0%", True),
+        ("Size (GB) | Size reduction", "16 | 1x / 5.3 | 3x", True),
+        ("Cost | Change", "1.00 | / 0.91 | -9%", True),
+        ("Power saving", " / 25%", True),
+        # of a metric to the left: which one is not said
+        ("Mean TTFT (ms) | Speedup", "100 | 1x / 90 | 1.2x", True),
+        ("Mean TTFT (ms) | Speedup", "100 | 1x / 90 | 1.11x", True),
+        ("Mean TTFT (ms) | Speedup", "100 | 1x / 90 | 1.3x", False),
+        ("P99 TTFT (ms) | Mean TTFT (ms) | TTFT change", "100 | 100 | / 80 | 90 | -20%", True),
+        ("P99 TTFT (ms) | Mean TTFT (ms) | TTFT change", "100 | 100 | / 80 | 90 | -30%", False),
+        # against the baseline, by any of its names
+        ("vs BF16", " / +20%", True),
+        ("vs. baseline (%)", " / +25%", False),
+        ("Relative to FP16", " / 1.2x", True),
+        ("Throughput gain over BF16", " / +25%", False),
+        ("Time to first token (ms) | Time to first token reduction", "100 | / 90 | 20%", False),
+    ],
+)
+def test_a_column_of_changes_is_of_what_it_names(head: str, cells: str, right: bool) -> None:
+    base, awq = cells.split("/")
+    report = table(f"BF16 | 1000 | {base}", f"AWQ | 1200 | {awq}", head=f"Method | Output tok/s | {head}")
+    assert bool(of_kind(report, Kind.WRONG_PERCENTAGE)) is not right
+
+
+@pytest.mark.parametrize(("change", "right"), [("+20%", True), ("+32%", False)])
+def test_a_column_of_changes_is_against_the_row_that_it_names(change: str, right: bool) -> None:
+    rows = ("BF16 | 1000 | | -9.1% | -5%", "AWQ | 1100 | +10% | | -5%", f"GPTQ | 1320 | +32% | {change} | -5%")
+    report = table(*rows, head="Method | Output tok/s | vs BF16 | vs AWQ | vs last week")
+    assert [found.places[0].text for found in of_kind(report, Kind.WRONG_PERCENTAGE)] == ([] if right else [change])
+    if not right:
+        (found,) = of_kind(report, Kind.WRONG_PERCENTAGE)
+        assert "GPTQ 1320 / AWQ 1100" in found.arithmetic[0]
+
+
+@pytest.mark.parametrize(
+    ("head", "base", "cell", "right"),
+    [
+        ("TTFT", "1.21 s", "850 ms (-29.8%)", True),
+        ("TTFT", "1.21 s", "850 ms (-39.8%)", False),
+        ("TTFT (ms)", "1.21 s", "850 (-29.8%)", True),
+        ("ttft_ms", "850 us", "1 (+17.6%)", True),
+        ("Output tok/s", "1.2K", "950 (-20.8%)", True),
+        ("Output tok/s", "1.2M tok/s", "950k (-20.8%)", True),
+        ("Output tok/s", "1000 tok/s", "1100 (+20%)", False),  # one unit is told
+    ],
+)
+def test_figures_of_one_column_are_brought_to_one_unit(head: str, base: str, cell: str, right: bool) -> None:
+    report = table(f"BF16 | {base}", f"AWQ | {cell}", head=f"Method | {head}")
+    assert bool(of_kind(report, Kind.WRONG_PERCENTAGE)) is not right
+    assert not report.unread
+
+
+@pytest.mark.parametrize(
+    ("base", "cell"), [("1000 tok/s", "60 ktok/min (+50%)"), ("1.2 s", "90 m (+50%)"), ("1.2 s", "850 ms (-29.2%)")]
+)
+def test_figures_in_units_that_are_not_known_are_unread(base: str, cell: str) -> None:
+    report = table(f"BF16 | {base} | 9", f"AWQ | {cell} | 9", "FP8 | 900 (+5%) | 9", head="Method | Throughput | TPOT")
+    assert not of_kind(report, Kind.WRONG_PERCENTAGE)
+    assert "900 (+5%)" in [place.text for place in report.unread]
+
+
+@pytest.mark.parametrize(
+    ("cells", "right"),
+    [
+        ("1000,0; / 1125,0;+12,5%", True),
+        ("1000,0; / 1125,0;+15,5%", False),
+        ("1000,5; / 1125,6 (+12,5%);", True),
+        ("1.000,5; / 1.125,6 (+25,5%);", False),
+        ("1.000; / 998,5 (-0,2%);", True),
+        ("1,000; / 998 (-0.2%);", True),  # no comma of the file can be a decimal one
+        ("1,000; / 1,125 (+22.5%);", False),
+    ],
+)
+def test_commas_between_semicolons(cells: str, right: bool) -> None:
+    base, awq = cells.split("/")
+    report = audit(f"method;output tok/s;change\nBF16;{base.strip()}\nAWQ;{awq.strip()}\n", "s.csv")
+    assert bool(of_kind(report, Kind.WRONG_PERCENTAGE)) is not right
+    assert not report.unread
+
+
+def test_digits_behind_a_comma_are_no_change_of_their_own() -> None:
+    rows = ("BF16 | 1000 | | 100", "AWQ | 1125 | +12,5% | 1304")
+    report = table(*rows, head="Method | Output tok/s | Change | TTFT", prose="AWQ increases TTFT by 1,204%.")
+    assert not of_kind(report, Kind.WRONG_PERCENTAGE)
+    assert report.claims == ()
+
+
+@pytest.mark.parametrize(
+    ("sentence", "outcome"),
+    [
+        ("AWQ is faster at concurrency 1.", Outcome.CONFIRMED),
+        ("AWQ is slower with 64 concurrent requests.", Outcome.CONFIRMED),
+        ("AWQ is faster than BF16 at a concurrency of 64.", Outcome.CONTRADICTED),
+        ("AWQ is faster at concurrencies 1 and 64.", Outcome.CONTRADICTED),
+        ("AWQ is faster at concurrency 1 and has lower TTFT.", Outcome.CONFIRMED),
+        ("AWQ is faster at concurrency 32.", Outcome.NOT_CHECKED),
+        ("AWQ is faster below concurrency 64.", Outcome.NOT_CHECKED),
+        ("AWQ is faster at low batch sizes.", Outcome.NOT_CHECKED),
+        ("AWQ is slower in high-concurrency settings.", Outcome.NOT_CHECKED),
+        ("AWQ is slower than BF16.", Outcome.CONTRADICTED),
+        ("AWQ improves throughput by 50% at concurrency 1.", Outcome.CONFIRMED),
+        ("AWQ improves throughput by 50% at concurrency 64.", Outcome.CONTRADICTED),
+        ("AWQ improves throughput by 40% at concurrency 32.", Outcome.NOT_CHECKED),
+        ("AWQ improves throughput by 40%.", Outcome.CONTRADICTED),
+    ],
+)
+def test_a_claim_about_a_load_is_about_its_rows(sentence: str, outcome: Outcome) -> None:
+    rows = ("BF16 | 1 | 100 | 20", "AWQ | 1 | 150 | 15", "BF16 | 64 | 1000 | 200", "AWQ | 64 | 900 | 300")
+    report = table(*rows, head="Method | Concurrency | Output tok/s | Mean TTFT (ms)", prose=sentence)
+    assert [claim.outcome for claim in report.claims] == [outcome]
+
+
+@pytest.mark.parametrize(
     ("sentence", "outcome"),
     [
         ("FP8 improves throughput by 50 %.", Outcome.CONFIRMED),

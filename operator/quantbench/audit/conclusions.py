@@ -11,7 +11,16 @@ from dataclasses import dataclass
 
 from quantbench.audit.kernels import kernel_pairs
 from quantbench.audit.noise import floor
-from quantbench.audit.prose import Clause, Mention, matching, mentions, metrics_in, object_start
+from quantbench.audit.prose import (
+    Clause,
+    Mention,
+    asked_loads,
+    matching,
+    mentions,
+    metrics_in,
+    object_start,
+    under_load,
+)
 from quantbench.audit.report import Claim, Finding, Kind, Outcome, Place, Severity
 from quantbench.audit.tables import Row, Table, relative
 from quantbench.audit.values import change
@@ -86,6 +95,11 @@ def check_conclusions(
         outside: list[_Test] = []
         if _CONDITION.search(clause.text):
             tests, outside = _within_condition(tests)
+        asked = asked_loads(clause.text)
+        if asked is not None:
+            meant = under_load(tests, asked)
+            outside += [test for test in tests if not meant and not test.holds]
+            tests = meant or [test for test in tests if test.holds]
         failed = [test for test in tests if not test.holds]
         shown = failed or tests
         if failed:

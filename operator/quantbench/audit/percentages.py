@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from quantbench.audit.prose import Clause, Stated, matching, stated_changes
+from quantbench.audit.prose import Clause, Stated, asked_loads, matching, stated_changes, under_load
 from quantbench.audit.report import Claim, Finding, Kind, Outcome, Place, Severity
 from quantbench.audit.tables import Row, Table, relative
 from quantbench.audit.values import Change, Number, agrees
@@ -89,23 +89,25 @@ def _printed(tables: Iterable[Table]) -> Iterator[tuple[_Operands, Change, Place
     """Changes in cells whose operands are there."""
     for table in tables:
         for row in table.rows:
-            base = table.baseline(row)
             for index, cell in enumerate(row.cells):
-                column = table.columns[index]
-                figure = _figure_of(table, index) if column.change_only else index
-                if base is None or cell.value.change is None or figure is None:
+                column, printed = table.columns[index], cell.value.change
+                base = table.reference(row, column)
+                if base is None or printed is None:
                     continue
-                if row.number(figure) is not None and base.number(figure) is not None:
-                    operands = _Operands(table, row, base, figure)
-                    yield operands, cell.value.change, table.place(row, index), column.improvement
+                figures = _figures_of(table, index) if column.change_only else [index]
+                meant = [_Operands(table, row, base, i) for i in figures if relative(row, base, i) is not None]
+                if meant:
+                    agreeing = (operands for operands in meant if operands.agrees(printed, column.improvement))
+                    yield next(agreeing, meant[0]), printed, table.place(row, index), column.improvement
 
 
-def _figure_of(table: Table, index: int) -> int | None:
-    """The column that a column of changes speaks of."""
-    wanted = table.columns[index].metric
-    same = [i for i, column in table.metrics() if column.metric == wanted]
-    family = [i for i, column in table.metrics() if column.metric.family is wanted.family]
-    return next(iter(same), next(iter(family), None))
+def _figures_of(table: Table, index: int) -> list[int]:
+    """The columns that a column of changes may speak of, the likeliest first."""
+    column = table.columns[index]
+    if not column.names_metric:
+        return [i for i, _ in table.metrics() if i < index][::-1]
+    same = [i for i, other in table.metrics() if other.metric == column.metric]
+    return same or [i for i, other in table.metrics() if other.metric.family is column.metric.family]
 
 
 def _judge(stated: Stated, tables: Sequence[Table]) -> tuple[Outcome, str, _Operands | None]:
@@ -118,6 +120,9 @@ def _judge(stated: Stated, tables: Sequence[Table]) -> tuple[Outcome, str, _Oper
     candidates, exact = _candidates(stated, stated.metric, tables)
     if not candidates:
         return Outcome.NOT_CHECKED, "no row of a table has these words and this metric", None
+    asked = asked_loads(stated.clause.text)
+    meant = under_load(candidates, asked or frozenset())
+    candidates = meant or candidates
     for operands in candidates:
         if operands.agrees(stated.change, improvement=True):
             return Outcome.CONFIRMED, operands.arithmetic, None
@@ -126,8 +131,10 @@ def _judge(stated: Stated, tables: Sequence[Table]) -> tuple[Outcome, str, _Oper
         if _gain(best) < abs(stated.change.value) and not stated.change.factor:
             return Outcome.CONTRADICTED, f"the most is {best.arithmetic}", best
         return Outcome.NOT_CHECKED, "which rows are meant is not said", None
-    if exact or len(candidates) == 1:
+    if (exact or len(candidates) == 1) and (meant or asked is None):
         return Outcome.CONTRADICTED, candidates[0].arithmetic, candidates[0]
+    if asked and not meant:
+        return Outcome.NOT_CHECKED, "no row is of the load that it names", None
     return Outcome.NOT_CHECKED, f"{len(candidates)} figures could be meant, and none of them is this one", None
 
 

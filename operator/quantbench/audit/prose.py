@@ -3,9 +3,10 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from quantbench.audit.document import Passage
-from quantbench.audit.tables import Row, Table
+from quantbench.audit.tables import Row, Table, integers
 from quantbench.audit.values import Change, normalise, parse_change
 from quantbench.audit.vocabulary import (
     KERNELS,
@@ -27,8 +28,8 @@ _LONGEST = 1000
 _BETWEEN = re.compile(r"[\s\-+()/]*(?:(?:cache|quantized|kernel)[\s\-+()/]*)?", re.IGNORECASE)
 """What may stand between two words of one variant's name."""
 _GROUP = re.compile(r"\bweights?[- ](?P<name>only|(?:and[- ])?activations?)\b", re.IGNORECASE)
-_PERCENT = re.compile(r"(?<![\w.])(?P<sign>[+-]?)\s?(?P<number>\d{1,6}(?:\.\d{1,6})?)\s?%")
-_FACTOR = re.compile(r"(?<![\w.])(?P<number>\d{1,4}(?:\.\d{1,6})?)\s?[x×](?!\w)")
+_PERCENT = re.compile(r"(?<![\w.])(?<!\d,)(?P<sign>[+-]?)\s?(?P<number>\d{1,6}(?:\.\d{1,6})?)\s?%")
+_FACTOR = re.compile(r"(?<![\w.])(?<!\d,)(?P<number>\d{1,4}(?:\.\d{1,6})?)\s?[x×](?!\w)")
 _RANGE = re.compile(r"\d\s?%?\s?(?:-|to|and)\s?\+?$")
 _UP_TO = re.compile(r"\b(?:up to|as much as|at most)\s*$", re.IGNORECASE)
 _HEDGE = re.compile(
@@ -36,8 +37,29 @@ _HEDGE = re.compile(
 )
 _NO_CHANGE = re.compile(r"^\s*(?:ci\b|confidence|of\b|utili[sz]ation|quantile|percentile)", re.IGNORECASE)
 _OBJECT = re.compile(r"\b(?:than|over|versus|vs\.?|compared (?:to|with)|relative to|against)\b", re.IGNORECASE)
+_LOAD = (
+    r"(?:concurrenc(?:y|ies)|concurrent(?: (?:requests|users|clients))?|batch(?:es|[ -]sizes?)?|users|clients|qps|rps|"
+    r"(?:request )?rates?|(?:input|output|prompt|context|sequence)s?(?: (?:lengths?|tokens))?|loads?)"
+)
+_AT_LOAD = re.compile(
+    rf"\b(?:at|with|for|under|in|below|above|beyond|from|until|up to|when|if)\b[^,;]*?\b{_LOAD}\b", re.IGNORECASE
+)
+_LIST = r"\d[\d,]*(?:(?:,\s+(?:and\s+)?|\s+and\s+)\d[\d,]*)*"
+_NUMBERED = re.compile(rf"\b{_LOAD}\s*(?:of|=)?\s*({_LIST})|\b({_LIST})\s+{_LOAD}\b", re.IGNORECASE)
+_BOUND = re.compile(
+    r"\b(?:below|above|beyond|from|until|up to|over|(?:less|more|lower|higher) than|at (?:least|most))\b|[<>≤≥]",
+    re.IGNORECASE,
+)
 _SEGMENT_END = re.compile(r", | and |[()]")
 _ASSUMED = re.compile(r"\b(?:faster|slower|speed-?up|performance|outperforms?|beats?)\b", re.IGNORECASE)
+
+
+class _OfRow(Protocol):
+    @property
+    def row(self) -> Row: ...
+
+
+_Compared = TypeVar("_Compared", bound=_OfRow)
 
 
 @dataclass(frozen=True)
@@ -142,6 +164,23 @@ def matching(table: Table, mention: Mention) -> tuple[list[Row], bool]:
         rows = [row for row in rows if "kv" not in row.words]
     plain = [row for row in rows if not row.words & KERNELS]
     return (rows if mention.words & KERNELS or not plain else plain), False
+
+
+def asked_loads(text: str) -> frozenset[int] | None:
+    """The numbers of the loads that a clause is about, of which bounds are none; None where it names no load."""
+    if not _AT_LOAD.search(text):
+        return None
+    found = [] if _BOUND.search(text) else [one or other for one, other in _NUMBERED.findall(text)]
+    return integers(" ".join(found))
+
+
+def under_load(compared: Iterable[_Compared], asked: frozenset[int]) -> list[_Compared]:
+    """Those whose rows' conditions hold most of the numbers, and at least one."""
+    by_hits: dict[int, list[_Compared]] = {}
+    for one in compared:
+        by_hits.setdefault(len(asked & one.row.loads), []).append(one)
+    most = max(by_hits, default=0)
+    return by_hits[most] if most else []
 
 
 def metrics_in(text: str) -> list[tuple[int, Family]]:

@@ -1,12 +1,15 @@
 """CSV → document: one table, its delimiter sniffed."""
 
 import csv
+import re
 from io import StringIO
 
 from quantbench.audit.document import Document, Grid, Text, Unreadable
 
 _SNIFFED = 8192
 """Characters that the delimiter is read from."""
+_DECIMAL_COMMA = re.compile(r"\d,\d{1,2}(?!\d)|\d,\d{4}|(?<!\d)0,\d|(?<![\d,])\d{4,},\d")
+"""A comma that cannot set thousands apart."""
 
 
 def read_csv(text: str) -> Document:
@@ -34,5 +37,8 @@ def read_csv(text: str) -> Document:
     for row in rows[1:]:
         if len(row) != len(rows[0]):
             raise Unreadable(row[0].line, f"{len(row)} cells, but the header has {len(rows[0])}")
-    grid = Grid("the table", 0, rows[0], tuple(rows[1:]), decimal_comma=dialect.delimiter == ";")
+    decimal_comma = dialect.delimiter == ";" and any(
+        _DECIMAL_COMMA.search(cell.text) for row in rows[1:] for cell in row
+    )
+    grid = Grid("the table", 0, rows[0], tuple(rows[1:]), decimal_comma)
     return Document((grid,), tells=False)

@@ -1,14 +1,24 @@
 """Numbers as people print them: thousands separators, changes in brackets, spreads."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 NUMBER = r"\d{1,3}(?:[,_'’\u00a0\u202f ]\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?(?:[eE][+-]?\d{1,2})?"
 _MINUS = str.maketrans({"−": "-", "–": "-", "﹣": "-"})
-_CHANGE = re.compile(r"(?<![\d.])[(\[]?\s*(?P<sign>[+-]?)\s*(?P<number>\d{1,6}(?:\.\d{1,6})?)\s*%\s*[)\]]?")
-_FACTOR = re.compile(r"(?<![\w.])[(\[]?\s*(?P<number>\d{1,4}(?:\.\d{1,6})?)\s*[x×](?!\w)\s*[)\]]?")
+_CHANGE = re.compile(r"(?<![\d.])(?<!\d,)[(\[]?\s*(?P<sign>[+-]?)\s*(?P<number>\d{1,6}(?:\.\d{1,6})?)\s*%\s*[)\]]?")
+_FACTOR = re.compile(r"(?<![\w.])(?<!\d,)[(\[]?\s*(?P<number>\d{1,4}(?:\.\d{1,6})?)\s*[x×](?!\w)\s*[)\]]?")
 _SPREAD = re.compile(rf"(?:±|\+/-|\+-)\s*(?:{NUMBER})\s*%?")
-_VALUE = re.compile(rf"[~≈]?\s*(?P<number>-?(?:{NUMBER}))\s*(?P<thousand>k\b)?\s*[A-Za-zµ/ ]{{0,16}}[↑↓*]{{0,2}}")
+_VALUE = re.compile(
+    rf"[~≈]?\s*(?P<number>-?(?:{NUMBER}))\s*(?P<multiple>[kKM]\b)?\s*(?P<unit>[A-Za-zµμ/ ]{{0,16}})[↑↓*]{{0,2}}"
+)
+_MULTIPLES = {"k": 1e3, "K": 1e3, "M": 1e6}
+MILLISECONDS: Mapping[str, float] = {
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1e3),
+    **dict.fromkeys(("ms", "msec", "milliseconds"), 1.0),
+    **dict.fromkeys(("us", "µs", "μs"), 1e-3),
+}
+"""Units of time [ms]."""
 MISSING = frozenset(
     {"", "-", "--", "—", "n/a", "na", "n.a.", "none", "nan", "oom", "failed", "fail", "error", "x", "✗"}
 )
@@ -20,6 +30,10 @@ class Number:
 
     value: float
     half_step: float
+
+    def times(self, factor: float) -> "Number":
+        """The same in a unit that is so many times smaller."""
+        return Number(self.value * factor, self.half_step * factor)
 
 
 @dataclass(frozen=True)
@@ -43,6 +57,8 @@ class Value:
     change: Change | None = None
     spread: bool = False
     missing: bool = False
+    unit: str = ""
+    """In lower case; empty where the cell tells none."""
 
 
 def decimals(text: str) -> int:
@@ -76,8 +92,9 @@ def parse_cell(text: str, decimal_comma: bool = False) -> Value:
     rest = normalise(text.strip())
     if rest.lower() in MISSING:
         return Value(missing=True)
-    if decimal_comma and re.fullmatch(r"-?\d+,\d+", rest):
-        rest = rest.replace(",", ".")
+    if decimal_comma:
+        rest = re.sub(r"(?<=\d)\.(?=\d{3}(?!\d))", "", rest)
+        rest = re.sub(r"(?<=\d),(?=\d)", ".", rest)
     rest, spreads = _SPREAD.subn("", rest)
     change = None
     for pattern in (_CHANGE, _FACTOR):
@@ -89,10 +106,8 @@ def parse_cell(text: str, decimal_comma: bool = False) -> Value:
     found = _VALUE.fullmatch(rest.strip())
     if found is None:
         return Value(None, change, bool(spreads))
-    number = parse_number(found["number"])
-    if found["thousand"]:
-        number = Number(number.value * 1000, number.half_step * 1000)
-    return Value(number, change, bool(spreads))
+    number = parse_number(found["number"]).times(_MULTIPLES.get(found["multiple"], 1.0))
+    return Value(number, change, bool(spreads), unit=found["unit"].strip().lower())
 
 
 def change_range(new: Number, old: Number) -> tuple[float, float]:

@@ -46,7 +46,7 @@ _METRICS: tuple[tuple[re.Pattern[str], Family, str], ...] = tuple(
         (r"\be2el?\b|end[- ]to[- ]end|\blatency\b", Family.LATENCY, ""),
     )
 )
-_STATISTIC = re.compile(r"\b(?:mean|average|avg|median|min|max|p\d{2}(?:\.\d)?)\b")
+STATISTIC = re.compile(r"\b(?:mean|average|avg|median|min|max|p\d{2}(?:\.\d)?)\b")
 SPREAD = re.compile(r"\b(?:std|stdev|stddev|sd|sem|ci|ci95|confidence|interval|variance|cv)\b|±|\+/-")
 COUNT = re.compile(r"#?\s?(?:n|runs?|repeats?|repetitions|trials?|seeds?|starts?|num runs)")
 CHANGE = re.compile(
@@ -65,7 +65,7 @@ def metric_of(text: str) -> Metric | None:
     lowered = header_text(text)
     for pattern, family, what in _METRICS:
         if pattern.search(lowered):
-            statistic = _STATISTIC.search(lowered)
+            statistic = STATISTIC.search(lowered)
             return Metric(family, what, statistic[0] if statistic else "")
     return None
 
