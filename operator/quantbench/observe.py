@@ -18,34 +18,20 @@ from quantbench.resources import labels
 from quantbench.resources.load import CONTAINER as LOAD_CONTAINER
 from quantbench.resources.server import CONTAINER as SERVER_CONTAINER
 
-IMAGE_REASONS = frozenset(
-    {
-        "ErrImagePull",
-        "ImagePullBackOff",
-        "InvalidImageName",
-        "ErrImageNeverPull",
-        "ImageInspectError",
-        "RegistryUnavailable",
-    }
-)
+IMAGE_REASONS = frozenset({
+    "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError",
+    "RegistryUnavailable",
+})  # fmt: skip
 HOPELESS_IMAGE = re.compile(
     r"not found|manifest unknown|InvalidImageName|ErrImageNeverPull|invalid reference format|unauthorized|denied"
     r"|couldn't parse image|not present with pull policy of Never|no match for platform|no matching manifest",
     re.IGNORECASE,
 )
 """Pull errors that waiting does not mend. Others (time-outs, 5xx of the registry) are left to the kubelet's retries."""
-LOSS_REASONS = frozenset(
-    {
-        "Evicted",
-        "Preempting",
-        "NodeLost",
-        "Shutdown",
-        "NodeShutdown",
-        "Terminated",
-        "NodeAffinity",
-        "UnexpectedAdmissionError",
-    }
-)
+LOSS_REASONS = frozenset({
+    "Evicted", "Preempting", "NodeLost", "Shutdown", "NodeShutdown", "Terminated", "NodeAffinity",
+    "UnexpectedAdmissionError",
+})  # fmt: skip
 OUT_OF = "OutOf"
 """Begins the reason of a pod that its node did not admit: something else had taken the resource named after it."""
 MAIN_CONTAINERS = (SERVER_CONTAINER, LOAD_CONTAINER)
@@ -107,6 +93,13 @@ class Termination:
     message: str
     started_at: str | None
     finished_at: str | None
+
+    @property
+    def lost(self) -> bool:
+        """Its node cannot say how it ended: the kubelet's words for a container that is gone, and containerd's after a
+        reboot.
+        """
+        return self.reason == "ContainerStatusUnknown" or (self.reason, self.exit_code) == ("Unknown", 255)
 
 
 @dataclass(frozen=True)
@@ -174,6 +167,9 @@ class Pod:
             return f"{self.reason}: {self.message}".strip(": ")
         if self.disrupted is not None and (self.ended or self.deleting_at):
             return self.disrupted or "disrupted"
+        ended = self.terminated or self.failed_init
+        if ended and ended.lost and not self.reason:  # A pod that outlived its deadline may end like that, too.
+            return f"its node has lost the container: {ended.reason}: {ended.message}".strip(": ")
         return "deleted by something else" if self.removed else None
 
     @property

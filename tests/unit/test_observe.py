@@ -78,6 +78,23 @@ def test_a_pod_that_fails_by_itself_is_not_lost() -> None:
     assert read_pod(pod(state=terminated(), changes={"status": {"reason": "DeadlineExceeded"}})).lost is None
 
 
+@pytest.mark.parametrize("component", [labels.SERVER, labels.LOAD])
+@pytest.mark.parametrize("end", [(255, "Unknown"), (137, "ContainerStatusUnknown")])
+def test_a_container_that_its_node_has_lost(component: str, end: tuple[int, str]) -> None:
+    """Such an end tells of the node, and nothing of what ran there."""
+    wanted = f"its node has lost the container: {end[1]}"
+    assert read_pod(pod(component, terminated(*end))).lost == wanted
+    init = {"status": {"phase": "Failed", "initContainerStatuses": [{"name": "a", "state": terminated(*end)}]}}
+    assert read_pod(pod(component, changes=init)).lost == wanted
+    late = {"status": {"reason": "DeadlineExceeded"}}
+    assert read_pod(pod(component, terminated(*end), changes=late)).lost is None
+
+
+@pytest.mark.parametrize("state", [terminated(255), terminated(137), terminated(1, "Unknown")])
+def test_ends_of_its_own_are_no_losses(state: JsonObject) -> None:
+    assert read_pod(pod(state=state)).lost is None
+
+
 def test_a_disruption_counts_once_the_pod_goes() -> None:
     disrupted = condition("DisruptionTarget", 9, message="preempted by a pod of higher priority")
     going = pod(state=running(), changes={"status": {"conditions": [disrupted]}})

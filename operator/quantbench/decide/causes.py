@@ -73,6 +73,8 @@ _LOSS: Sequence[Cause] = (
     _cause(r"OutOf(?P<resource>[a-z][^\s:]{0,253})", "something else took the node's {resource} first: run again"),
     _cause(r"NodeLost|node is not ready|unreachable|DeletionByTaintManager|DeletionByPodGC|NodeController",
            "the node went away: check it, or use another one"),
+    _cause(r"node has lost the container",
+           "the node was restarted, or its container runtime failed: look at its events, or use another one"),
     _cause(r"Shutdown|Terminated|TerminationByKubelet", "the node was shut down: a node that stays is needed"),
     _cause(r"EvictionByEvictionAPI|Eviction API",
            "something drains nodes: annotate the pods against it, or pause it meanwhile"),
