@@ -333,10 +333,13 @@ def read_pod(raw: JsonObject) -> Pod:
     metadata, status, spec = mapping(raw, "metadata"), mapping(raw, "status"), mapping(raw, "spec")
     conditions = {str(condition.get("type")): condition for condition in mappings(status, "conditions")}
     state = mapping(_main(mappings(status, "containerStatuses")), "state")
-    initial = [mapping(container, "state") for container in mappings(status, "initContainerStatuses")]
+    initial = {str(one.get("name")): mapping(one, "state") for one in mappings(status, "initContainerStatuses")}
+    # Those that restart are native sidecars: killed once the main container has ended, they have not failed.
+    beside = {str(one.get("name")) for one in mappings(spec, "initContainers") if one.get("restartPolicy") == "Always"}
     scheduled, disrupted = conditions.get("PodScheduled", {}), conditions.get("DisruptionTarget", {})
     terminated = _termination(state)
-    failures = (ended for ended in map(_termination, initial) if ended and ended.exit_code != 0)
+    ends = (_termination(state) for name, state in initial.items() if name not in beside)
+    failures = (ended for ended in ends if ended and ended.exit_code != 0)
     return Pod(
         name=str(metadata.get("name", "")),
         uid=str(metadata.get("uid", "")),
@@ -356,7 +359,7 @@ def read_pod(raw: JsonObject) -> Pod:
         disrupted=_because(disrupted) if disrupted.get("status") == "True" else None,
         started_at=moment(mapping(state, "running"), "startedAt") or (terminated.started_at if terminated else None),
         terminated=terminated,
-        waiting=next((waiting for waiting in map(_waiting, (state, *initial)) if waiting), None),
+        waiting=next((waiting for waiting in map(_waiting, (state, *initial.values())) if waiting), None),
         failed_init=next(failures, None),
     )
 
