@@ -78,7 +78,8 @@ _LOSS: Sequence[Cause] = (
     _cause(r"Shutdown|Terminated|TerminationByKubelet", "the node was shut down: a node that stays is needed"),
     _cause(r"EvictionByEvictionAPI|Eviction API",
            "something drains nodes: annotate the pods against it, or pause it meanwhile"),
-    _cause(r"deleted by something else|replaced by something else", "find out what deletes pods of this namespace"),
+    _cause(r"(?:deleted|replaced) by something else|removed before its end was seen",
+           "find out what deletes pods of this namespace"),
 )  # fmt: skip
 
 

@@ -12,12 +12,7 @@ from quantbench import times
 from quantbench.api.base import JsonObject
 from quantbench.api.conditions import ConditionType, Stage
 from quantbench.api.names import Verdict
-from quantbench.api.run import (
-    Outcome,
-    Pass,
-    ServerPod,
-    StageTimes,
-)
+from quantbench.api.run import Outcome, Pass, ServerPod, StageTimes
 from quantbench.decide import deadlines, verdicts
 from quantbench.decide.actions import Action, Apply, Decision, Delete, Emit
 from quantbench.decide.attest import Attested, attest, in_short, mismatch
@@ -192,11 +187,14 @@ class _Step:
             return f"server pod: {server.lost}"
         if load is not None and load.lost:
             return f"load pod: {load.lost}"
+        job = self.children.job
+        if load is None and job and job.failed and not server.ended:
+            return f"the load pod was removed before its end was seen: {job.failed}"
         return None
 
     def outcome(self, server: Pod | None) -> Outcome | None:
         """The verdict that the observations allow, if any."""
-        load, job, limits = self.children.load, self.children.job, self.run.spec.limits
+        load, limits = self.children.load, self.run.spec.limits
         found = mismatch(self.run.spec, self.attested, self.evidence.load_log.server) if self.attested else None
         if found:
             return found  # Whatever was measured is something else.
@@ -217,8 +215,6 @@ class _Step:
         if server.ended:
             ready = bool(self.status.times.ready)
             return verdicts.server_ended(server, self.evidence.server_log, self.now, ready=ready)
-        if job is not None and job.failed and load is None:
-            return verdicts.failed("LoadJobFailed", job.failed)
         waited = (self.now, CONFIGURATION_GRACE, limits, self.status.times.blocked)
         blocked = verdicts.cannot_start(server, *waited)
         if blocked is None and load is not None:
