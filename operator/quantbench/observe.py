@@ -96,9 +96,7 @@ class Termination:
 
     @property
     def lost(self) -> bool:
-        """Its node cannot say how it ended: the kubelet's words for a container that is gone, and containerd's after a
-        reboot.
-        """
+        """Its node cannot say how it ended: it is gone (says a kubelet), or was found dead at boot (containerd)."""
         return self.reason == "ContainerStatusUnknown" or (self.reason, self.exit_code) == ("Unknown", 255)
 
 

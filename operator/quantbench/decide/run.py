@@ -12,7 +12,12 @@ from quantbench import times
 from quantbench.api.base import JsonObject
 from quantbench.api.conditions import ConditionType, Stage
 from quantbench.api.names import Verdict
-from quantbench.api.run import Outcome, Pass, ServerPod, StageTimes
+from quantbench.api.run import (
+    Outcome,
+    Pass,
+    ServerPod,
+    StageTimes,
+)
 from quantbench.decide import deadlines, verdicts
 from quantbench.decide.actions import Action, Apply, Decision, Delete, Emit
 from quantbench.decide.attest import Attested, attest, in_short, mismatch
@@ -112,7 +117,8 @@ class _Step:
             return self.lost(loss)
         outcome = self.outcome(server)
         if outcome:
-            return self.end(outcome)
+            untold = outcome.reason in verdicts.UNTOLD
+            return self.lost(outcome.message, outcome) if untold else self.end(outcome)
         if self.children.finished or server is None:
             return self.decision(Stage.LOADING, "waiting for the log of the load generator")
         if self.run.spec.suspend:
@@ -236,14 +242,14 @@ class _Step:
             and verdicts.ended_within(load, verdicts.LOG_GRACE, self.now)
         )
 
-    def lost(self, why: str) -> Decision:
-        """Try again under the next attempt's number, or give up."""
+    def lost(self, why: str, untold: Outcome | None = None) -> Decision:
+        """Try again under the next attempt's number, or give up: as Evicted, or with the verdict of what was untold."""
         lost = self.status.lost + 1
         self.status = self.status.model_copy(update={"lost": lost})
         if lost > self.run.spec.limits.retries:
-            message = f"{why}; given up after {lost} attempts" if lost > 1 else why
-            hint = loss_hint(why)
-            return self.end(Outcome(name=Verdict.EVICTED, reason="PodLost", message=message[:1024], hint=hint))
+            message = f"{why[:980]}; given up after {lost} attempts" if lost > 1 else why[:1024]
+            found = untold or Outcome(name=Verdict.EVICTED, reason="PodLost", message=message, hint=loss_hint(why))
+            return self.end(found.model_copy(update={"message": message}))
         self.next_attempt()
         return self.decision(Stage.PENDING, f"{why}; attempt {self.status.attempt} follows", requeue=0.5)
 
