@@ -21,6 +21,10 @@ from quantbench.api.names import API_VERSION
 FIELD_MANAGER = "quantbench"
 PAGE = 500
 REQUEST_SECONDS = 30.0
+LOG_SILENCE_SECONDS = 10.0
+"""How long a kubelet may say nothing when it is asked for a log; a node that went away says nothing at all."""
+NO_LOG = frozenset({400, 404, 500, 502, 503, 504})
+"""Answers for a log that cannot be had: no such container yet, or a kubelet that does not answer."""
 WATCH_SECONDS = 240
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -169,14 +173,18 @@ class Kube:
     async def log(
         self, namespace: str, pod: str, container: str, *, limit_bytes: int, tail_lines: int | None = None
     ) -> str | None:
-        """A bounded part of a container's log, or None where it cannot be had (node gone, container not started)."""
+        """A bounded part of a container's log, or None where it cannot be had (node gone, container not started).
+
+        Without a connection to the API server itself that is not known: an ApiError like any other.
+        """
         query = {"container": container, "limitBytes": str(limit_bytes)}
         if tail_lines is not None:
             query["tailLines"] = str(tail_lines)
         try:
-            body = await self._call("log", "Pod", "GET", RESOURCES["Pod"].path(namespace, pod, "log"), query)
+            path = RESOURCES["Pod"].path(namespace, pod, "log")
+            body = await self._call("log", "Pod", "GET", path, query, silence=LOG_SILENCE_SECONDS)
         except ApiError as error:
-            if error.status in (400, 404, 500):
+            if error.status in NO_LOG or isinstance(error.__cause__, TimeoutError):
                 return None
             raise
         return body.decode(errors="replace")
@@ -233,12 +241,14 @@ class Kube:
         query: Mapping[str, str] | None = None,
         body: Any = None,
         content_type: str | None = None,
+        silence: float | None = None,
     ) -> bytes:
         status = 0
+        timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_read=silence)
         try:
             prepared = await self._request(method, path, query or {}, body, content_type)
             async with asyncio.timeout(REQUEST_SECONDS):
-                response = await self.api.call_api(*prepared, _request_timeout=REQUEST_SECONDS)
+                response = await self.api.call_api(*prepared, _request_timeout=timeout)
                 status = response.status
                 if status >= 400:
                     raise await _api_error(response)

@@ -18,34 +18,20 @@ from quantbench.resources import labels
 from quantbench.resources.load import CONTAINER as LOAD_CONTAINER
 from quantbench.resources.server import CONTAINER as SERVER_CONTAINER
 
-IMAGE_REASONS = frozenset(
-    {
-        "ErrImagePull",
-        "ImagePullBackOff",
-        "InvalidImageName",
-        "ErrImageNeverPull",
-        "ImageInspectError",
-        "RegistryUnavailable",
-    }
-)
+IMAGE_REASONS = frozenset({
+    "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError",
+    "RegistryUnavailable",
+})  # fmt: skip
 HOPELESS_IMAGE = re.compile(
     r"not found|manifest unknown|InvalidImageName|ErrImageNeverPull|invalid reference format|unauthorized|denied"
     r"|couldn't parse image|not present with pull policy of Never|no match for platform|no matching manifest",
     re.IGNORECASE,
 )
 """Pull errors that waiting does not mend. Others (time-outs, 5xx of the registry) are left to the kubelet's retries."""
-LOSS_REASONS = frozenset(
-    {
-        "Evicted",
-        "Preempting",
-        "NodeLost",
-        "Shutdown",
-        "NodeShutdown",
-        "Terminated",
-        "NodeAffinity",
-        "UnexpectedAdmissionError",
-    }
-)
+LOSS_REASONS = frozenset({
+    "Evicted", "Preempting", "NodeLost", "Shutdown", "NodeShutdown", "Terminated", "NodeAffinity",
+    "UnexpectedAdmissionError",
+})  # fmt: skip
 OUT_OF = "OutOf"
 """Begins the reason of a pod that its node did not admit: something else had taken the resource named after it."""
 MAIN_CONTAINERS = (SERVER_CONTAINER, LOAD_CONTAINER)
@@ -107,6 +93,11 @@ class Termination:
     message: str
     started_at: str | None
     finished_at: str | None
+
+    @property
+    def lost(self) -> bool:
+        """Its node cannot say how it ended: it is gone (says a kubelet), or was found dead at boot (containerd)."""
+        return self.reason == "ContainerStatusUnknown" or (self.reason, self.exit_code) == ("Unknown", 255)
 
 
 @dataclass(frozen=True)
@@ -174,6 +165,9 @@ class Pod:
             return f"{self.reason}: {self.message}".strip(": ")
         if self.disrupted is not None and (self.ended or self.deleting_at):
             return self.disrupted or "disrupted"
+        ended = self.terminated or self.failed_init
+        if ended and ended.lost and not self.reason:  # A pod that outlived its deadline may end like that, too.
+            return f"its node has lost the container: {ended.reason}: {ended.message}".strip(": ")
         return "deleted by something else" if self.removed else None
 
     @property
@@ -337,10 +331,13 @@ def read_pod(raw: JsonObject) -> Pod:
     metadata, status, spec = mapping(raw, "metadata"), mapping(raw, "status"), mapping(raw, "spec")
     conditions = {str(condition.get("type")): condition for condition in mappings(status, "conditions")}
     state = mapping(_main(mappings(status, "containerStatuses")), "state")
-    initial = [mapping(container, "state") for container in mappings(status, "initContainerStatuses")]
+    initial = {str(one.get("name")): mapping(one, "state") for one in mappings(status, "initContainerStatuses")}
+    # Those that restart are native sidecars: killed once the main container has ended, they have not failed.
+    beside = {str(one.get("name")) for one in mappings(spec, "initContainers") if one.get("restartPolicy") == "Always"}
     scheduled, disrupted = conditions.get("PodScheduled", {}), conditions.get("DisruptionTarget", {})
     terminated = _termination(state)
-    failures = (ended for ended in map(_termination, initial) if ended and ended.exit_code != 0)
+    ends = (_termination(state) for name, state in initial.items() if name not in beside)
+    failures = (ended for ended in ends if ended and ended.exit_code != 0)
     return Pod(
         name=str(metadata.get("name", "")),
         uid=str(metadata.get("uid", "")),
@@ -360,7 +357,7 @@ def read_pod(raw: JsonObject) -> Pod:
         disrupted=_because(disrupted) if disrupted.get("status") == "True" else None,
         started_at=moment(mapping(state, "running"), "startedAt") or (terminated.started_at if terminated else None),
         terminated=terminated,
-        waiting=next((waiting for waiting in map(_waiting, (state, *initial)) if waiting), None),
+        waiting=next((waiting for waiting in map(_waiting, (state, *initial.values())) if waiting), None),
         failed_init=next(failures, None),
     )
 

@@ -230,7 +230,7 @@ def test_a_released_run_removes_what_reappears() -> None:
         ((LOADING[0], job(), pod(labels.LOAD, waiting("ErrImageNeverPull", "not present"))), {}, ("ImageUnavailable", "ErrImageNeverPull")),
         ((LOADING[0], job(), pod(labels.LOAD, waiting("CreateContainerConfigError", "no secret"))), {"now": 99, "status": {"times": {"blocked": at(38)}}}, ("Failed", "CreateContainerConfigError")),
         ((LOADING[0], job(), pod(labels.LOAD, scheduled=None)), {"now": 901}, ("Unschedulable", "NoNodeForLoad")),
-        ((LOADING[0], job(failed="BackoffLimitExceeded")), {"now": 99}, ("Failed", "LoadJobFailed")),
+        ((pod(state=terminated(1)), job(failed="BackoffLimitExceeded")), {}, ("Failed", "Unknown")),
         (LOADING, {"now": 1841}, ("TimedOut", "LoadTimeout")),
         ((LOADING[0], job(), pod(labels.LOAD, terminated(1, until=60))), {"now": 61}, ("Failed", "ResultMissing")),
         ((LOADING[0], job(), pod(labels.LOAD, terminated(137, "OOMKilled"))), {"now": 61}, ("Failed", "LoadOutOfMemory")),
@@ -329,6 +329,8 @@ LOSSES = {
     "server deleted": ((deleted(LOADING[0], 60), job()), RECORDED),
     "server deleted, and ended by that": ((deleted(pod(state=terminated(143, until=61)), 60), job()), RECORDED),
     "load deleted": ((LOADING[0], job(), deleted(LOADING[2], 60)), RECORDED),
+    # A Job that tries nothing again fails without a pod only where the pod was removed.
+    "load gone": ((LOADING[0], job(failed="BackoffLimitExceeded")), RECORDED),
     "server gone": ((job(),), RECORDED),
     "server replaced": ((LOADING[0],), {"server": {"name": "demo-bf16-s1", "uid": "another"}}),
     "job gone": ((LOADING[0],), {**RECORDED, "loadJob": "demo-bf16-l1"}),
@@ -420,8 +422,29 @@ def test_a_finished_measurement_whose_log_went_with_its_node_is_lost() -> None:
     assert next_status(decide(DONE[2], status=ONCE, now=130, load_log=None, suspend=True)).attempt == 1
     lost = decide(DONE[2], status=ONCE, now=181, load_log=None)
     assert (next_status(lost).attempt, next_status(lost).lost) == (2, 1)
-    # With all pods in their places nothing is lost: the log itself is at fault.
-    assert verdict(decide(*DONE, status=ONCE, now=181, load_log=None)) == ("Failed", "LogUnavailable")
+
+
+UNTOLD = whole(complete=False, error={"reason": "ServerDied", "message": "not healthy: timed out"})
+NOTHING_TOLD: dict[str, tuple[tuple[JsonObject, ...], dict[str, Any], str]] = {
+    "the server answers no more": (
+        (LOADING[0], job(), pod(labels.LOAD, terminated(1, since=15, until=60, message=seal(UNTOLD)))),
+        {"load_log": text(UNTOLD), "server_log": None},
+        "ServerDied",
+    ),
+    "the log of the load generator": (DONE, {"load_log": None}, "LogUnavailable"),
+    "the log of a dead server": ((pod(state=terminated(1)), job()), {"server_log": None}, "LogUnavailable"),
+}
+
+
+@pytest.mark.parametrize("what", NOTHING_TOLD)
+def test_what_a_silent_node_may_have_done_is_tried_again(what: str) -> None:
+    """A node that goes away shows minutes later; a server that hangs does it again."""
+    raws, more, reason = NOTHING_TOLD[what]
+    again = decide(*raws, status=ONCE, now=200, **more)
+    assert (verdict(again), next_status(again).attempt, next_status(again).lost) == (None, 2, 1)
+    last = decide(*raws, status={**ONCE, "lost": 2}, now=200, **more)
+    assert verdict(last) == ("Failed", reason)
+    assert stage(last)[2].endswith("given up after 3 attempts")
 
 
 def test_a_load_pod_that_nobody_owns_is_removed() -> None:

@@ -392,6 +392,9 @@ LOST = {
         "OutOfnvidia.com/gpu", "took the node's nvidia.com/gpu first"),
     "device plugin away": (failed_pod("UnexpectedAdmissionError", "Allocate failed due to no healthy devices present"),
         "no healthy devices", "limits.retries"),
+    "node rebooted": (pod(state=terminated(255, "Unknown")), "has lost the container: Unknown", "the node was restarted"),
+    "container gone": (pod(state=terminated(137, "ContainerStatusUnknown", message="The container could not be located"
+        " when the pod was terminated")), "could not be located", "the node was restarted"),
     "deleted by someone": (deleted(pod(state=running()), 50), "deleted by something else", "what deletes pods"),
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from core_support.objects import MINIMAL, at, benchmark_object, ended, pass_json, run_raw, study
+from core_support.objects import MINIMAL, at, benchmark_object, ended, merged, pass_json, run_raw, study
 from core_support.pods import condition, deleted, job, pod, running, terminated, waiting
 from quantbench.api.base import JsonObject
 from quantbench.observe import (
@@ -78,6 +78,23 @@ def test_a_pod_that_fails_by_itself_is_not_lost() -> None:
     assert read_pod(pod(state=terminated(), changes={"status": {"reason": "DeadlineExceeded"}})).lost is None
 
 
+@pytest.mark.parametrize("component", [labels.SERVER, labels.LOAD])
+@pytest.mark.parametrize("end", [(255, "Unknown"), (137, "ContainerStatusUnknown")])
+def test_a_container_that_its_node_has_lost(component: str, end: tuple[int, str]) -> None:
+    """Such an end tells of the node, and nothing of what ran there."""
+    wanted = f"its node has lost the container: {end[1]}"
+    assert read_pod(pod(component, terminated(*end))).lost == wanted
+    init = {"status": {"phase": "Failed", "initContainerStatuses": [{"name": "a", "state": terminated(*end)}]}}
+    assert read_pod(pod(component, changes=init)).lost == wanted
+    late = {"status": {"reason": "DeadlineExceeded"}}
+    assert read_pod(pod(component, terminated(*end), changes=late)).lost is None
+
+
+@pytest.mark.parametrize("state", [terminated(255), terminated(137), terminated(1, "Unknown")])
+def test_ends_of_its_own_are_no_losses(state: JsonObject) -> None:
+    assert read_pod(pod(state=state)).lost is None
+
+
 def test_a_disruption_counts_once_the_pod_goes() -> None:
     disrupted = condition("DisruptionTarget", 9, message="preempted by a pod of higher priority")
     going = pod(state=running(), changes={"status": {"conditions": [disrupted]}})
@@ -143,6 +160,24 @@ def test_init_containers_count() -> None:
     blocked = read_pod(pod(labels.LOAD, state=waiting("PodInitializing"), changes=stuck)).waiting
     assert blocked is not None
     assert blocked.hopeless
+
+
+SIDECARS = {"spec": {"initContainers": [{"name": "installer"}, {"name": "istio-proxy", "restartPolicy": "Always"}]}}
+
+
+def test_a_native_sidecar_is_no_init_container() -> None:
+    """It is an init container that runs beside the others, and is killed once they have ended."""
+    sidecar = {"name": "istio-proxy", "state": terminated(137)}
+    ended = [{"name": "installer", "state": terminated(0)}, sidecar]
+    killed = pod(labels.LOAD, terminated(0), changes=merged(SIDECARS, {"status": {"initContainerStatuses": ended}}))
+    assert read_pod(killed).failed_init is None
+    failed = [sidecar, {"name": "installer", "state": terminated(2)}]
+    found = read_pod(pod(labels.LOAD, changes=merged(SIDECARS, {"status": {"initContainerStatuses": failed}})))
+    assert found.failed_init is not None
+    assert found.failed_init.exit_code == 2
+    pulling = [{"name": "istio-proxy", "state": waiting("ErrImagePull", "not found")}]
+    found = read_pod(pod(labels.LOAD, changes=merged(SIDECARS, {"status": {"initContainerStatuses": pulling}})))
+    assert found.waiting is not None
 
 
 # --- Jobs and ownership ----------------------------------------------------------------------------------------

@@ -68,7 +68,11 @@ def test_an_init_container_of_the_server() -> None:
 
 def test_a_log_that_is_late_is_waited_for() -> None:
     assert server_ended(CRASHED, None, later(155), ready=True) is None
-    assert said(server_ended(CRASHED, None, later(215), ready=True)) == ("Failed", "Unknown")
+    assert said(server_ended(CRASHED, None, later(215), ready=True)) == ("Failed", "LogUnavailable")
+    assert said(server_ended(CRASHED, "", later(215), ready=True)) == ("Failed", "Unknown")
+    # What its exit status says needs no log.
+    killed = read_pod(pod(state=terminated(137, until=150)))
+    assert said(server_ended(killed, None, later(215), ready=True)) == ("Failed", "Killed")
     # A clock that is far ahead does not make it wait for ever.
     assert server_ended(CRASHED, None, later(-3600), ready=True) is not None
     # Nor does a pod that does not say when its container ended.
@@ -222,7 +226,23 @@ def test_the_servers_fault_is_told_by_the_server() -> None:
 
 def test_a_dead_server_may_take_a_moment_to_show() -> None:
     assert outcome(DIED, code=1, now=155) is None
-    assert said(outcome(DIED, code=1, now=161)) == ("Failed", "ServerDied")
+    # Neither the server's pod nor its log says more: it hangs, or its node went away.
+    for log in (None, "", "ValueError: a bad request\n"):
+        found = outcome(DIED, server_log=log, code=1, now=161)
+        assert found is not None
+        assert (said(found), found.log_line) == (("Failed", "ServerDied"), log.strip() if log else None)
+        assert found.message == "connection refused; the server's container has not ended"
+        assert "hangs" in (found.hint or "")
+
+
+def test_a_server_that_fails_without_an_end() -> None:
+    """Its log knows why, even if the process hangs on its way out."""
+    log = (LOGS / "cpu-0.32-engine-killed-serving.log").read_text()
+    found = outcome(DIED, server_log=log, code=1, now=161)
+    assert said(found) == ("Failed", "EngineDied")
+    assert found is not None
+    assert found.log_line
+    assert found.message.startswith("the server answered no more, and has not ended: ")
 
 
 def test_a_server_that_was_never_ready() -> None:

@@ -47,7 +47,7 @@ def kept(run: Run, component: str, exists: bool) -> Iterator[str]:
     outcome = run.status.verdict
     where = f" on node {run.status.server.node}" if run.status.server and run.status.server.node else ""
     if exists:
-        yield f"The {component} pod of {run.name} has no log yet{where}."
+        yield f"The {component} pod of {run.name} has no log yet{where}, or its node does not answer."
     elif outcome is None:
         yield f"{run.name} has no {component} pod at the moment; attempt {run.status.attempt}."
     else:

@@ -73,10 +73,13 @@ _LOSS: Sequence[Cause] = (
     _cause(r"OutOf(?P<resource>[a-z][^\s:]{0,253})", "something else took the node's {resource} first: run again"),
     _cause(r"NodeLost|node is not ready|unreachable|DeletionByTaintManager|DeletionByPodGC|NodeController",
            "the node went away: check it, or use another one"),
+    _cause(r"node has lost the container",
+           "the node was restarted, or its container runtime failed: look at its events, or use another one"),
     _cause(r"Shutdown|Terminated|TerminationByKubelet", "the node was shut down: a node that stays is needed"),
     _cause(r"EvictionByEvictionAPI|Eviction API",
            "something drains nodes: annotate the pods against it, or pause it meanwhile"),
-    _cause(r"deleted by something else|replaced by something else", "find out what deletes pods of this namespace"),
+    _cause(r"(?:deleted|replaced) by something else|removed before its end was seen",
+           "find out what deletes pods of this namespace"),
 )  # fmt: skip
 
 

@@ -117,7 +117,8 @@ class _Step:
             return self.lost(loss)
         outcome = self.outcome(server)
         if outcome:
-            return self.end(outcome)
+            untold = outcome.reason in verdicts.UNTOLD
+            return self.lost(outcome.message, outcome) if untold else self.end(outcome)
         if self.children.finished or server is None:
             return self.decision(Stage.LOADING, "waiting for the log of the load generator")
         if self.run.spec.suspend:
@@ -192,11 +193,14 @@ class _Step:
             return f"server pod: {server.lost}"
         if load is not None and load.lost:
             return f"load pod: {load.lost}"
+        job = self.children.job
+        if load is None and job and job.failed and not server.ended:
+            return f"the load pod was removed before its end was seen: {job.failed}"
         return None
 
     def outcome(self, server: Pod | None) -> Outcome | None:
         """The verdict that the observations allow, if any."""
-        load, job, limits = self.children.load, self.children.job, self.run.spec.limits
+        load, limits = self.children.load, self.run.spec.limits
         found = mismatch(self.run.spec, self.attested, self.evidence.load_log.server) if self.attested else None
         if found:
             return found  # Whatever was measured is something else.
@@ -217,8 +221,6 @@ class _Step:
         if server.ended:
             ready = bool(self.status.times.ready)
             return verdicts.server_ended(server, self.evidence.server_log, self.now, ready=ready)
-        if job is not None and job.failed and load is None:
-            return verdicts.failed("LoadJobFailed", job.failed)
         waited = (self.now, CONFIGURATION_GRACE, limits, self.status.times.blocked)
         blocked = verdicts.cannot_start(server, *waited)
         if blocked is None and load is not None:
@@ -240,14 +242,14 @@ class _Step:
             and verdicts.ended_within(load, verdicts.LOG_GRACE, self.now)
         )
 
-    def lost(self, why: str) -> Decision:
-        """Try again under the next attempt's number, or give up."""
+    def lost(self, why: str, untold: Outcome | None = None) -> Decision:
+        """Try again under the next attempt's number, or give up: as Evicted, or with the verdict of what was untold."""
         lost = self.status.lost + 1
         self.status = self.status.model_copy(update={"lost": lost})
         if lost > self.run.spec.limits.retries:
-            message = f"{why}; given up after {lost} attempts" if lost > 1 else why
-            hint = loss_hint(why)
-            return self.end(Outcome(name=Verdict.EVICTED, reason="PodLost", message=message[:1024], hint=hint))
+            message = f"{why[:980]}; given up after {lost} attempts" if lost > 1 else why[:1024]
+            found = untold or Outcome(name=Verdict.EVICTED, reason="PodLost", message=message, hint=loss_hint(why))
+            return self.end(found.model_copy(update={"message": message}))
         self.next_attempt()
         return self.decision(Stage.PENDING, f"{why}; attempt {self.status.attempt} follows", requeue=0.5)
 

@@ -7,7 +7,7 @@ from quantbench import times
 from quantbench.api.names import Verdict
 from quantbench.api.run import Outcome, Pass, RunLimits, RunLoadPlan
 from quantbench.decide.causes import image_hint, reference_hint, unschedulable_hint
-from quantbench.engine.diagnosis import diagnose
+from quantbench.engine.diagnosis import Diagnosis, diagnose
 from quantbench.observe import Pod, Termination
 from quantbench.results import LoadLog, check_complete, missing_passes
 from quantbench.validity import VERDICTS, Fault
@@ -18,6 +18,10 @@ SERVER_END_GRACE = timedelta(seconds=10)
 """How long to wait for a dead server's pod to show how it ended."""
 LOG_GRACE = timedelta(seconds=60)
 """How long to ask again for the log of an ended container: a busy kubelet answers late, and the log decides."""
+
+UNTOLD = frozenset({"ServerDied", "LogUnavailable"})
+"""Reasons of verdicts that may be a node's doing as well as the variant's: Kubernetes takes minutes to say that a node
+went away. They are given once the attempts are used up."""
 
 NEVER_STARTED = frozenset({"StartError", "ContainerCannotRun"})
 """Reasons of a container that ended before its command began."""
@@ -69,11 +73,18 @@ def server_ended(server: Pod, log: str | None, now: datetime, *, ready: bool) ->
             hint="raise engine.podTemplate.resources.limits.memory",
         )
     found = diagnose(log or "", ended.exit_code if ended else None)
-    code = f" with exit code {ended.exit_code}" if ended else ""
+    what = f"the server ended {where}" + (f" with exit code {ended.exit_code}" if ended else "")
+    if log is None and found.reason == "Unknown":
+        return failed("LogUnavailable", f"{what}, and its log cannot be read")
+    return _told(found, what)
+
+
+def _told(found: Diagnosis, what: str) -> Outcome:
+    """The verdict that a server's log gives."""
     return Outcome(
         name=found.verdict,
         reason=found.reason[:64],
-        message=f"the server ended {where}{code}" + (f": {found.line}"[:900] if found.line else ""),
+        message=what + (f": {found.line}"[:900] if found.line else ""),
         log_line=found.line[:512] if found.line else None,
         hint=found.hint[:512] if found.hint else None,
     )
@@ -82,10 +93,9 @@ def server_ended(server: Pod, log: str | None, now: datetime, *, ready: bool) ->
 def _never_started(ended: Termination) -> Outcome:
     """The runtime could not start the container: its message is all there is."""
     found = diagnose(ended.message, None)
-    known = found.hint != "" or found.verdict is not Verdict.FAILED
     return Outcome(
         name=found.verdict,
-        reason=(found.reason if known else ended.reason)[:64],
+        reason=(found.reason if found.known else ended.reason)[:64],
         message=f"the container could not be started: {ended.message or ended.reason}"[:1024],
         log_line=found.line[:512] or None,
         hint=found.hint[:512] or reference_hint(ended.message),
@@ -129,7 +139,17 @@ def load_ended(
         return server_ended(server, server_log, now, ready=bool(passes) or log.ready)
     if fault.reason in SERVER_FAULTS and ended_within(load, SERVER_END_GRACE, now):
         return None
-    return _load_fault(fault)
+    return _silent(fault, server_log) if fault.reason == "ServerDied" else _load_fault(fault)
+
+
+def _silent(fault: Fault, log: str | None) -> Outcome:
+    """The verdict over a server that answers no more and does not end: only its log can tell."""
+    found = diagnose(log or "", None)
+    if found.known:
+        return _told(found, "the server answered no more, and has not ended")
+    message = f"{fault.message}; the server's container has not ended"
+    hint = "it hangs, or its node went away: see its last log line, and the node's state"
+    return failed(fault.reason, message, hint=hint, log_line=found.line[:512] or None)
 
 
 def _load_fault(fault: Fault) -> Outcome:

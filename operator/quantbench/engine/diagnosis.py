@@ -50,6 +50,11 @@ class Diagnosis:
     hint: str
     """What to change; empty when nothing is known."""
 
+    @property
+    def known(self) -> bool:
+        """Whether it says more than that something failed."""
+        return self.hint != "" or self.verdict is not Verdict.FAILED
+
 
 class _Line(NamedTuple):
     text: str

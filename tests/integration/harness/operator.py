@@ -135,9 +135,10 @@ class WeatheredKube(Kube):
         query: Any = None,
         body: Any = None,
         content_type: str | None = None,
+        silence: float | None = None,
     ) -> bytes:
         async def send() -> bytes:
-            return await super(WeatheredKube, self)._call(verb, kind, method, path, query, body, content_type)
+            return await super(WeatheredKube, self)._call(verb, kind, method, path, query, body, content_type, silence)
 
         return await self.weather(Request(verb, kind, path, body), send)
 
