@@ -16,6 +16,8 @@ from tests.planted_gpus import plant, uuid
 
 STUDY = Path(__file__).parent / "study.yaml"
 DEADLINE = 2400
+# Whichever test comes first sets the cluster up, and on a new machine builds its images: minutes.
+pytestmark = pytest.mark.timeout(2700)
 
 
 @pytest.fixture(scope="session")
@@ -135,7 +137,6 @@ def test_a_pod_without_privilege_gets_the_gpu_it_asked_for(demo: Demo) -> None:
     assert visible == {"/dev/nvidia1": uuid(0), "/dev/nvidia0": uuid(1)}[own], "the file is this GPU's"
 
 
-@pytest.mark.timeout(2700)
 def test_every_run_ends_in_its_verdict(demo: Demo, finished: dict[str, Any]) -> None:
     found = {variant: f"{outcome['name']}/{outcome['reason']}" for variant, outcome in verdicts(demo).items()}
     # A pass that a busy machine disturbs is left out, and said; what the study is about does not change.
@@ -151,7 +152,6 @@ def test_every_run_ends_in_its_verdict(demo: Demo, finished: dict[str, Any]) -> 
     assert all(not run["status"].get("passes") for run in mismatched), "seen before any load was run"
 
 
-@pytest.mark.timeout(2700)
 def test_one_configuration_under_two_names_is_one(finished: dict[str, Any]) -> None:
     cells = {cell["variant"]: cell for cell in finished["status"]["cells"]}
     assert (cells["awq-again"]["verdict"], cells["awq-again"]["sameAs"]) == ("Duplicate", "awq")
@@ -161,7 +161,6 @@ def test_one_configuration_under_two_names_is_one(finished: dict[str, Any]) -> N
     assert "Duplicate" in {finding["kind"] for finding in finished["status"]["findings"]}
 
 
-@pytest.mark.timeout(2700)
 def test_the_baseline_cannot_be_told_from_itself(finished: dict[str, Any]) -> None:
     """A/A: nothing is said to be faster than itself. One interval in twenty misses 1, and one control in twenty is an
     alarm, so that neither is asked here; nor whether the machine was quiet enough for starts to agree.
@@ -174,7 +173,6 @@ def test_the_baseline_cannot_be_told_from_itself(finished: dict[str, Any]) -> No
     assert set(said) <= {"Control", "StartsDisagree"}
 
 
-@pytest.mark.timeout(2700)
 def test_client_and_server_counted_the_same(demo: Demo, finished: dict[str, Any]) -> None:
     measured = [run for run in runs(demo) if run["spec"]["variant"]["name"] == "bf16"]
     assert [run["spec"]["block"] for run in sorted(measured, key=lambda run: run["spec"]["block"])] == [1, 2]
@@ -200,20 +198,17 @@ def test_client_and_server_counted_the_same(demo: Demo, finished: dict[str, Any]
             assert one["totalTokensPerSecond"] > one["outputTokensPerSecond"] > 0
 
 
-@pytest.mark.timeout(2700)
 def test_killing_the_operator_cost_only_time(demo: Demo, finished: dict[str, Any]) -> None:
     assert all(run["status"]["attempt"] == 1 for run in runs(demo))
     assert all(run["status"].get("lost", 0) == 0 for run in runs(demo))
     assert _operator(demo)["restartCount"] >= 3
 
 
-@pytest.mark.timeout(2700)
 def test_nothing_is_left_running(demo: Demo, finished: dict[str, Any]) -> None:
     left = json.loads(demo.kubectl("get", "pods,jobs", "-l", "quantbench.dev/benchmark=e2e", "-o", "json"))["items"]
     assert left == []
 
 
-@pytest.mark.timeout(2700)
 def test_results_are_in_prometheus_format(demo: Demo, finished: dict[str, Any]) -> None:
     labels = {"benchmark": "e2e", "load": "c4", "namespace": NAMESPACE, "target": "cpu", "variant": "bf16"}
 
