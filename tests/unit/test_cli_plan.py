@@ -392,6 +392,37 @@ def test_parallelism_shortens_and_the_cpu_is_free() -> None:
     assert cpu.gpu_hours == (0, 0)
 
 
+def long_requests(common: list[str], own: list[str], **lengths: float) -> list[str]:
+    variants = [{"name": "bf16", "method": "BF16"}, {"name": "fp8", "method": "FP8Online", "args": own}]
+    dataset = {"random": {"inputLen": 4000, "outputLen": 128, **lengths}}
+    changed = study(variants=variants, workload={"dataset": {"shareGPT": None, **dataset}}, engine={"args": common})
+    return [warning for warning in preview("x", changed, Assumptions()).warnings if "--max-model-len" in warning]
+
+
+@pytest.mark.parametrize(
+    ("common", "own", "over"),
+    [
+        (["--max-model-len=4096"], [], ["4096 of bf16, fp8"]),
+        (["--max_model_len", "4127"], [], ["4127 of bf16, fp8"]),
+        (["--max-model-len=4k"], ["--max-model-len=4K"], ["4000 of bf16", "4096 of fp8"]),
+        (["--max-model-len=8192"], ["--max-model-len", "4.1k"], ["4100 of fp8"]),
+        (["--max-model-len=4096"], ["--max-model-len=8192"], ["4096 of bf16"]),
+        (["--max-model-len=4128"], [], []),
+        (["--max-model-len=auto"], ["--max-model-len=-1"], []),
+        ([], [], []),
+    ],
+)
+def test_requests_that_no_server_takes_are_warned_of(common: list[str], own: list[str], over: list[str]) -> None:
+    start = "spec.workload.dataset.random: inputLen 4000 + outputLen 128 do not fit --max-model-len="
+    end = ": vLLM refuses such requests or cuts their outputs"
+    assert long_requests(common, own) == [f"{start}{each}{end}" for each in over]
+
+
+def test_lengths_that_vary_are_taken_at_their_mean() -> None:
+    assert long_requests(["--max-model-len=4128"], [], rangeRatio=0.5) == []
+    assert long_requests(["--max-model-len=4127"], [], rangeRatio=0.5) != []
+
+
 def test_people_read_the_same() -> None:
     result = plan("-f", "-", text=document(SEVERAL))
     for part in ("demo: vLLM 0.24.0", "awq on h100: vllm serve Qwen/Qwen3-8B-AWQ", "block 1 on h100:", "block 2 on h100:",
