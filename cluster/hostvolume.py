@@ -28,7 +28,7 @@ def provide(layout: Layout, name: str, folder: Path, namespace: str, *, writable
         ClusterError: there is no such folder, or pods could not use it.
     """
     check(folder, writable=writable)
-    file = layout.config / f"volume-{namespace}-{name}.json"
+    file = layout.config / f"volume-{namespace}.{name}.json"
     write_private(file, json.dumps({"apiVersion": "v1", "kind": "List", "items": objects(name, folder, namespace)}))
     kubectl: list[str | Path] = [layout.bin / "kubectl", f"--kubeconfig={layout.kubeconfig}"]
     output([*kubectl, "apply", f"--filename={file}"])
@@ -67,7 +67,7 @@ def objects(name: str, folder: Path, namespace: str) -> list[dict[str, Any]]:
         "accessModes": ["ReadWriteMany"],  # what may be written is up to the folder's mode and to each mount
         "storageClassName": "",
     }
-    volume = f"{namespace}-{name}"
+    volume = f"{namespace}.{name}"  # no namespace has a dot: a-b's c and a's b-c are two
     return [
         {
             "apiVersion": "v1",

@@ -101,11 +101,16 @@ def install(source: Path, target: Path) -> list[str]:
             complaints += wrong
             continue
         print(f"unpack {archive.name} ({len(archive.parts)} parts)", flush=True)
-        before = _files(record)
+        # While files are mixed no record speaks of them, and an unpacking that is interrupted is begun again. What the
+        # older record lists is kept: it is still to be removed.
+        older = record.with_suffix(".older")
+        if record.exists():
+            record.replace(older)
         files = _unpack([source / name for name, _ in archive.parts], archive.name.endswith(".xz"), target)
         elsewhere = set().union(*(_files(other) for other in records.glob("*.json") if other != record))
-        _remove(target, before - files - elsewhere)  # a file may have moved to another archive
+        _remove(target, _files(older) - files - elsewhere)  # a file may have moved to another archive
         record.write_text(json.dumps({"digest": archive.digest, "files": sorted(files)}))
+        older.unlink(missing_ok=True)
     return complaints
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 
 from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import Load, QuantBenchmarkSpec, Target
+from quantbench.engine.arguments import max_model_len
 from quantbench.engine.rows import Fate
 from quantbench.fates import CellFate
 from quantbench.plan import Plan, PlannedRun, fates, make_plan, run_spec
@@ -214,6 +215,26 @@ def _warnings(spec: QuantBenchmarkSpec, cells: Sequence[CellPreview], hours: tup
         found.append(f"limits.gpuHours is {budget:g}: adaptive starts, up to {hours[1]:.1f} GPU-hours, may not all fit")
     if not any(cell.starts for cell in cells if cell.variant == spec.baseline):
         found.append("the baseline takes no GPU anywhere, so there will be no ratios")
+    found += _too_long(spec)
     if spec.sampling.starts == 1:
         found.append("sampling.starts is 1: ratios will be shown without a verdict of better or worse")
     return found
+
+
+def _too_long(spec: QuantBenchmarkSpec) -> list[str]:
+    """Random lengths of which half the requests or more exceed what a variant's server takes."""
+    random = spec.workload.dataset.random
+    if random is None:
+        return []
+    path = "spec.workload.dataset.random"
+    asked = f"inputLen {random.input_len} + outputLen {random.output_len}"
+    over: dict[int, list[str]] = {}
+    for variant in spec.variants:
+        most = max_model_len((*spec.engine.args, *variant.args))
+        if most is not None and random.input_len + random.output_len > most:
+            over.setdefault(most, []).append(variant.name)
+    return [
+        f"{path}: {asked} do not fit --max-model-len={most} of {', '.join(names)}: vLLM refuses such requests or cuts"
+        " their outputs"
+        for most, names in over.items()
+    ]

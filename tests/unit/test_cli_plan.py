@@ -5,21 +5,26 @@ from __future__ import annotations
 import copy
 import json
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft4Validator
+from pydantic import ValidationError
 from typer.testing import CliRunner, Result
 
-from core_support.objects import FULL, MINIMAL, merged, study
+from core_support.objects import FULL, MINIMAL, RANDOM_DATASET, merged, study
 from quantbench.api.benchmark import MAX_PASSES, MAX_ROWS, QuantBenchmarkSpec
 from quantbench.api.rules import violations
 from quantbench.api.schema import QUANT_BENCHMARK, custom_resource_definition
 from quantbench.cli import app
+from quantbench.cli.plan import written_spec
 from quantbench.preview import Assumptions, pass_seconds, preview
 
 ROOT = Path(__file__).parents[2]
+LIMITS = "spec.engine.podTemplate.resources.limits"
 YAMLS = sorted(path for path in (ROOT / "benchmarks" / "studies").glob("*.yaml"))
 
 
@@ -143,18 +148,122 @@ def test_good_specifications_break_no_rule() -> None:
         ("engine.image", "vllm/vllm-openai:latest", "spec.engine.version: cannot tell vLLM's version from image"),
         ("engine.args", ["--port=1"], "spec.engine.args[0]: "),
         ("model", None, "spec.model: "),
+        # What only a lenient reader takes, and the API server does not.
+        ("engine.podTemplate", {"resources": {"limits": {"memory": "64GB"}}},
+         'spec.engine.podTemplate.resources.limits.memory: give an amount such as 4, "500m" or "128Gi"'),
+        ("engine.podTemplate", {"resources": {"limits": {"memory": "128 Gi"}}}, f"{LIMITS}.memory: give an amount"),
+        ("engine.podTemplate", {"resources": {"limits": {"cpu": "two"}}}, f"{LIMITS}.cpu: give an amount"),
+        ("engine.podTemplate", {"resources": {"limits": {"cpu": -1}}}, f"{LIMITS}.cpu: give an amount"),
+        ("engine.podTemplate", {"resources": {"limits": {"cpu": 0.5}}}, f'{LIMITS}.cpu: write it as a string, "0.5"'),
+        ("engine.podTemplate", {"env": [{"name": "A", "value": 1}]},
+         "spec.engine.podTemplate.env[0].value: write it as a string, in quotes"),
+        ("workload.numPrompts", "200", "spec.workload.numPrompts: Input should be a valid integer"),
+        ("workload.num_prompts", 200, "spec.workload.num_prompts: unknown field"),
+        ("sampling", {"control": "no"}, "spec.sampling.control: Input should be a valid boolean"),
+        ("suspend", 0, "spec.suspend: Input should be a valid boolean"),
+        ("limits", {"gpuHours": float("inf")}, "spec.limits.gpuHours: Input should be a finite number"),
+        ("targets.0.computeCapability", 9.0, "spec.targets[0].computeCapability: write it as a string, in quotes"),
+        ("loads", [{"name": "a", "requestRate": True}],
+         "spec.loads[0].requestRate: a whole number or a string is expected"),
+        ("loads", [{"name": "a", "requestRate": 2.5}], 'spec.loads[0].requestRate: write it as a string, "2.5"'),
+        ("loads", [], "spec.loads: Tuple should have at least 1 item"),
     ],
-)
+)  # fmt: skip
 def test_wrong_fields_end_in_two_with_their_path(path: str, value: object, said: str) -> None:
     spec = copy.deepcopy(MINIMAL)
-    *parents, last = path.split(".")
-    node: Any = spec
-    for part in parents:
-        node = node[int(part)] if isinstance(node, list) else node[part]
-    node[last] = value
+    put(spec, path.split("."), value)
     result = plan("-f", "-", text=document(spec))
     assert result.exit_code == 2
     assert result.stderr.startswith(f"quantbench: standard input: {said}")
+    assert result.stderr.count("\n") == 1, "and nothing else is wrong"
+
+
+def put(spec: Any, path: Sequence[str | int], value: object) -> None:
+    *parents, last = path
+    for part in parents:
+        spec = spec[int(part)] if isinstance(spec, list) else spec[part]
+    spec[last] = value
+
+
+ODD = (
+    True,
+    False,
+    0,
+    1,
+    -1,
+    2.5,
+    200,
+    "",
+    "1",
+    "1.0",
+    "true",
+    "no",
+    "inf",
+    "1h",
+    "64GB",
+    " 1",
+    "é",
+    "١",
+    "a" * 5000,
+    [],
+    {},
+    [1],
+)
+
+
+def test_what_is_read_is_what_the_schema_of_the_crd_takes() -> None:
+    spec = merged(FULL, {"workload": {"dataset": RANDOM_DATASET}})
+    for path in below(spec):
+        field = str(path[0])
+        validator = Draft4Validator(SCHEMA["properties"][field])
+        if "affinity" in path[:-1]:
+            continue  # any object
+        for value in ODD:
+            changed = spec | {field: copy.deepcopy(spec[field])}
+            put(changed, path, value)
+            try:
+                written_spec(changed)
+            except ValidationError:
+                accepted = False
+            else:
+                accepted = True
+            # That a rate is positive is a rule beside the schema.
+            taken = validator.is_valid(changed[field]) and not (path[-1] == "requestRate" and value == 0)
+            assert accepted == taken, (path, value)
+
+
+def below(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in inner:
+        yield (*path, key)
+        yield from below(item, (*path, key))
+
+
+def test_what_kubectl_and_the_api_server_forgive_is_forgiven() -> None:
+    forgiven = {
+        "engine": {
+            "maxNumSeqs": None,
+            "podTemplate": {"env": None, "resources": {"limits": {"cpu": 4.0, "memory": "1.5Gi"}}},
+        },
+        "loads": [{"name": "a", "requestRate": 2.0, "maxConcurrency": 16.0}],
+        "limits": None,
+    }
+    spec = json.loads(json.dumps(MINIMAL))
+    spec["engine"] |= forgiven.pop("engine")
+    result = plan("-f", "-", text=document(spec | forgiven))
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_fields_beside_the_specification_are_unknown() -> None:
+    result = plan("-f", "-", text=document(MINIMAL) + "limits: {gpuHours: 1}\n")
+    assert (result.exit_code, result.stderr) == (2, "quantbench: standard input: limits: unknown field\n")
+
+
+@pytest.mark.parametrize("text", ["model: &a [*a]", "model: !!binary //4="])
+def test_what_json_cannot_hold_is_told(text: str) -> None:
+    result = plan("-f", "-", text=document(MINIMAL).replace("model: Qwen/Qwen3-8B", text))
+    assert result.exit_code == 2
+    assert result.stderr.startswith("quantbench: standard input: spec: cannot be written as JSON")
 
 
 @pytest.mark.parametrize(
@@ -281,6 +390,37 @@ def test_parallelism_shortens_and_the_cpu_is_free() -> None:
     assert four.hours[0] == pytest.approx(alone.hours[0] / 4)
     assert four.gpu_hours == alone.gpu_hours
     assert cpu.gpu_hours == (0, 0)
+
+
+def long_requests(common: list[str], own: list[str], **lengths: float) -> list[str]:
+    variants = [{"name": "bf16", "method": "BF16"}, {"name": "fp8", "method": "FP8Online", "args": own}]
+    dataset = {"random": {"inputLen": 4000, "outputLen": 128, **lengths}}
+    changed = study(variants=variants, workload={"dataset": {"shareGPT": None, **dataset}}, engine={"args": common})
+    return [warning for warning in preview("x", changed, Assumptions()).warnings if "--max-model-len" in warning]
+
+
+@pytest.mark.parametrize(
+    ("common", "own", "over"),
+    [
+        (["--max-model-len=4096"], [], ["4096 of bf16, fp8"]),
+        (["--max_model_len", "4127"], [], ["4127 of bf16, fp8"]),
+        (["--max-model-len=4k"], ["--max-model-len=4K"], ["4000 of bf16", "4096 of fp8"]),
+        (["--max-model-len=8192"], ["--max-model-len", "4.1k"], ["4100 of fp8"]),
+        (["--max-model-len=4096"], ["--max-model-len=8192"], ["4096 of bf16"]),
+        (["--max-model-len=4128"], [], []),
+        (["--max-model-len=auto"], ["--max-model-len=-1"], []),
+        ([], [], []),
+    ],
+)
+def test_requests_that_no_server_takes_are_warned_of(common: list[str], own: list[str], over: list[str]) -> None:
+    start = "spec.workload.dataset.random: inputLen 4000 + outputLen 128 do not fit --max-model-len="
+    end = ": vLLM refuses such requests or cuts their outputs"
+    assert long_requests(common, own) == [f"{start}{each}{end}" for each in over]
+
+
+def test_lengths_that_vary_are_taken_at_their_mean() -> None:
+    assert long_requests(["--max-model-len=4128"], [], rangeRatio=0.5) == []
+    assert long_requests(["--max-model-len=4127"], [], rangeRatio=0.5) != []
 
 
 def test_people_read_the_same() -> None:

@@ -460,3 +460,14 @@ async def test_each_event_is_told_once() -> None:
     lines = text(console).splitlines()
     assert len(lines) == len(set(lines)) == 6
     assert lines[-1].endswith("start 3: Measured: as it went")
+
+
+async def test_a_terminal_shows_no_more_than_fits() -> None:
+    answers = [finished(complete=False), finished()]
+
+    async def look() -> Study:
+        return answers.pop(0)
+
+    console = Console(file=io.StringIO(), width=80, height=6, force_terminal=True, color_system=None)
+    await watching.watch(look, console, poll=0.001)
+    assert "and 3 ended" in text(console)

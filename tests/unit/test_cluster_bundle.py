@@ -166,6 +166,35 @@ def test_a_newer_bundle_replaces_an_older_one(parts: Path, tmp_path: Path):
     assert running.read_bytes() == noise(1, 150_000), "a program that runs is not written over"
 
 
+def test_after_an_unpacking_that_was_interrupted_the_older_bundle_is_unpacked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A full disk in the middle of an update, and back: no file may be of the other bundle, none missing."""
+    old = packed(tmp_path / "old", [Archive("first", (Entry("a", b"old"), Entry("b", b"old"), Entry("gone", b"x")))])
+    new = packed(tmp_path / "new", [Archive("first", (Entry("a", b"new"), Entry("b", b"new")))])
+    target = tmp_path / "target"
+    assert install.main(["--from", str(old), "--to", str(target)]) == 0
+    extract = tarfile.TarFile.extract
+
+    def until_full(tar: tarfile.TarFile, member: tarfile.TarInfo, *rest: object) -> None:
+        if member.name == "b":
+            raise OSError(28, "No space left on device")
+        extract(tar, member, *rest)
+
+    with monkeypatch.context() as full:
+        full.setattr(tarfile.TarFile, "extract", until_full)
+        assert install.main(["--from", str(new), "--to", str(target)]) == 2
+    assert files(target) == {"a": b"new", "gone": b"x"}
+    assert install.main(["--from", str(old), "--to", str(target)]) == 0
+    assert files(target) == {"a": b"old", "b": b"old", "gone": b"x"}
+    with monkeypatch.context() as full:
+        full.setattr(tarfile.TarFile, "extract", until_full)
+        assert install.main(["--from", str(new), "--to", str(target)]) == 2
+    assert install.main(["--from", str(new), "--to", str(target)]) == 0
+    assert files(target) == {"a": b"new", "b": b"new"}, "what only the older one has is removed in the end"
+    assert sorted(path.name for path in (target / install.RECORDS).iterdir()) == ["first.tar.xz.json"]
+
+
 def test_a_folder_of_something_else_is_left_alone(parts: Path, tmp_path: Path):
     target = tmp_path / "home"
     target.mkdir()

@@ -99,8 +99,13 @@ def test_a_folder_of_the_machine_is_kept_for_one_claim(tmp_path: Path):
     volume, claim = volume_and_claim(tmp_path)
     assert volume["spec"]["hostPath"] == {"path": str(tmp_path), "type": "Directory"}
     assert volume["spec"]["claimRef"] == {"name": "models", "namespace": "bench"}
-    assert claim["spec"]["volumeName"] == volume["metadata"]["name"] == "bench-models"
+    assert claim["spec"]["volumeName"] == volume["metadata"]["name"] == "bench.models"
     assert claim["spec"]["storageClassName"] == volume["spec"]["storageClassName"] == "", "no provisioner's business"
+
+
+def test_claims_of_one_name_in_all_have_volumes_of_their_own(tmp_path: Path):
+    volumes = [hostvolume.objects(name, tmp_path, space)[0] for name, space in (("c", "a-b"), ("b-c", "a"))]
+    assert len({volume["metadata"]["name"] for volume in volumes}) == 2
 
 
 @pytest.mark.parametrize(

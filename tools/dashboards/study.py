@@ -49,6 +49,7 @@ CONCURRENCY = (
 )
 """Turns the bound on requests in flight from a value into a label, by which a table can be ordered."""
 NO_CONCURRENCY = "No load of this study has maxConcurrency."
+SHARED = "Loads of one maxConcurrency share a point, and one of them is seen: choose loads above."
 
 
 def result(short: str, *, where: tuple[str, ...] = ROWS) -> str:
@@ -195,7 +196,8 @@ def _curve(title: str, description: str, expression: str, series: str, unit: str
     axis = f"concurrency\\{series}"
     numbers: dict[str, Any] = {"conversions": [{"targetField": axis, "destinationType": "number"}], "fields": {}}
     return panel(
-        "trend", title, description, [query(expression, table=True)], width=12, unit=unit, none=NO_CONCURRENCY,
+        "trend", title, f"{description} {SHARED}", [query(expression, table=True)],
+        width=12, unit=unit, none=NO_CONCURRENCY,
         custom={"lineWidth": 2, "showPoints": "always", "pointSize": 7, "axisLabel": "", "spanNulls": True},
         options={"xField": axis, "legend": {"displayMode": "list", "placement": "bottom"}},
         shape=(matrix("concurrency", series), ("convertFieldType", numbers), ("sortBy", {"sort": [{"field": axis}]})),

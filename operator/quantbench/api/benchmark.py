@@ -3,9 +3,9 @@
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from quantbench.api.base import DURATION, Model, kubernetes, list_map, name_field, rule, text
+from quantbench.api.base import DURATION, Model, kubernetes, list_map, name_field, rule, text, whole_or_text
 from quantbench.api.names import Granularity, Kernel, KVCacheDType, Method
 from quantbench.api.pod import LabelKey, LabelValue, PodTemplate
 
@@ -195,6 +195,7 @@ def request_rate(value: int | str) -> int | str:
 
 RequestRate = Annotated[
     int | str,
+    BeforeValidator(whole_or_text),
     AfterValidator(request_rate),
     Field(json_schema_extra=kubernetes(int_or_string=True) | {"pattern": REQUEST_RATE, "maxLength": 16, "minimum": 0}),
 ]

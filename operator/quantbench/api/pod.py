@@ -5,18 +5,39 @@ numbers, no hostPath, no host namespaces, no service account. Whatever is not li
 server. The operator's own settings are applied after these, never before.
 """
 
+import re
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from quantbench.api.base import QUANTITY, Model, kubernetes, list_map, rule, text
+from quantbench.api.base import QUANTITY, Model, kubernetes, list_map, rule, text, whole_or_text
 
 ENV_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 OBJECT_NAME = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
 
+LONGEST_QUANTITY = 32
+
+
+def quantity(value: int | str) -> int | str:
+    """Checks what the type `int | str` cannot say.
+
+    Raises:
+        ValueError: not an amount as Kubernetes writes it.
+    """
+    text = str(value)
+    if len(text) > LONGEST_QUANTITY or not re.fullmatch(QUANTITY, text):
+        raise ValueError('give an amount such as 4, "500m" or "128Gi"')
+    return value
+
+
 Quantity = Annotated[
     int | str,
-    Field(json_schema_extra=kubernetes(int_or_string=True) | {"pattern": QUANTITY, "maxLength": 32, "minimum": 0}),
+    BeforeValidator(whole_or_text),
+    AfterValidator(quantity),
+    Field(
+        json_schema_extra=kubernetes(int_or_string=True)
+        | {"pattern": QUANTITY, "maxLength": LONGEST_QUANTITY, "minimum": 0}
+    ),
 ]
 LabelValue = Annotated[str, Field(max_length=63)]
 LabelKey = Annotated[str, Field(max_length=317)]

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 from pydantic import ValidationError
+from pydantic_core import to_json
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -30,6 +31,7 @@ KIND = "QuantBenchmark"
 OBJECT_NAME, LONGEST_NAME = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", 253
 """Names of objects in Kubernetes: RFC 1123 subdomains."""
 MOST_BYTES = 8 << 20
+_FIELDS = {"apiVersion", "kind", "metadata", "spec", "status"}
 _STYLES = {
     Fate.SUPPORTED: "green",
     Fate.UNSUPPORTED: "red",
@@ -109,9 +111,11 @@ def planned(where: str, document: Any, engine_version: str | None, assumptions: 
     if problems:
         return problems
     try:
-        spec = QuantBenchmarkSpec.model_validate(document.get("spec"))
+        spec = written_spec(document.get("spec"))
     except ValidationError as error:
         return [Problem(where, path, message) for path, message in located(error)]
+    except (ValueError, RecursionError) as error:
+        return [Problem(where, "spec", f"cannot be written as JSON: {error}")]
     broken = violations(spec)
     if broken:
         return [Problem(where, path, message) for path, message in broken]
@@ -121,6 +125,26 @@ def planned(where: str, document: Any, engine_version: str | None, assumptions: 
         return preview(str(document["metadata"]["name"]), spec, assumptions)
     except SpecInvalid as error:
         return [Problem(where, wrong.path, wrong.message) for wrong in error.errors]
+
+
+def written_spec(spec: Any) -> QuantBenchmarkSpec:
+    """A specification as strictly as the API server takes it: "200" is no number, "no" no boolean.
+
+    Raises:
+        ValueError: what it holds, or that it does not fit (ValidationError).
+    """
+    # Strict Python would take no list for a tuple and no text for a name of the API; strict JSON does.
+    content = to_json(_sent(spec), inf_nan_mode="constants")
+    return QuantBenchmarkSpec.model_validate_json(content, strict=True, by_name=False)
+
+
+def _sent(value: Any) -> Any:
+    """What of a YAML document counts: kubectl writes 200.0 as 200, and the API server takes null for absent."""
+    if isinstance(value, dict):
+        return {key: _sent(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_sent(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _head(document: Any) -> Iterator[tuple[str, str]]:
@@ -137,6 +161,8 @@ def _head(document: Any) -> Iterator[tuple[str, str]]:
         yield "metadata.name", "a name is needed"
     elif len(name) > LONGEST_NAME or not re.fullmatch(OBJECT_NAME, name):
         yield "metadata.name", f"lower-case letters, digits, - and . are expected, {name[:80]!r} found"
+    for field in (key for key in document if key not in _FIELDS):
+        yield str(field), "unknown field"
 
 
 def documents(file: Path) -> list[tuple[str, Any]]:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from quantbench.answer import DIFFERENCE_WORDS, ratio_text
 from quantbench.api.benchmark import Load
-from quantbench.api.conditions import ConditionType
+from quantbench.api.conditions import ConditionType, Stage
 from quantbench.api.names import Difference, FindingKind, Verdict
 from quantbench.api.status import Cell, Finding, LoadResult
 from quantbench.comparisons import paced
@@ -36,6 +36,9 @@ _COLUMNS = {
     "word": "",
     "starts": "STARTS",
 }
+_RUN_COLUMNS = ("RUN", "VARIANT", "TARGET", "STAGE", "VERDICT", "TOK/S", "")
+LEAST_MESSAGE = 24
+"""A message that would be cut to fewer characters is left out."""
 _CUT = ("variant", "word")
 _OPTIONAL = ("output", "starts", "tpot")
 """Columns that a narrow terminal goes without, the first one first; `--output json` and `csv` hold everything."""
@@ -58,26 +61,78 @@ def _stage(run: Run) -> tuple[str, str]:
     return (condition.reason, condition.message) if condition else ("Pending", "")
 
 
-def progress(study: Study) -> Group:
-    """The live view: what is under way, what ended."""
+def progress(study: Study, width: int | None = None, height: int | None = None) -> Group:
+    """The live view: what is under way, what waits, what ended last.
+
+    Args:
+        study: what to show.
+        width: columns of the terminal; RUN and the message are left out where they do not fit. None: all.
+        height: lines of the terminal; runs that do not fit are counted. None: all.
+    """
     status = study.benchmark.status
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("RUN", "VARIANT", "TARGET", "STAGE", "VERDICT", "TOK/S", ""):
-        table.add_column(column, overflow="ellipsis", no_wrap=True)
-    for run in study.runs:
-        stage, message = _stage(run)
-        outcome, head = run.status.verdict, run.status.headline
-        table.add_row(
-            run.name,
-            run.spec.variant.name,
-            run.spec.target.name,
-            stage,
-            str(outcome.name) if outcome else "",
-            number(head.total_tokens_per_second if head else None),
-            message,
-            style=None if outcome is None else "green" if outcome.name is Verdict.MEASURED else "yellow",
-        )
-    return Group(Text(f"{study.benchmark.name}: {status.progress or '0/?'} runs  {status.summary or ''}"), table)
+    head = Text(f"{study.benchmark.name}: {status.progress or '0/?'} runs  {status.summary or ''}")
+    groups = [[run for run in study.runs if _place(run) == place] for place in range(len(_PLACES))]
+    runs = [*groups[0], *groups[1], *reversed(groups[2])]
+    shown = len(runs)
+    if height is not None:
+        above = 1 if width is None else len(head.wrap(Console(width=width), width))
+        if above + 1 + shown > height:
+            shown = max(1, height - above - 2)
+    parts: list[Text | Table] = [head, _runs(runs[:shown], width)]
+    if rest := [_place(run) for run in runs[shown:]]:
+        counts = ((rest.count(place), word) for place, word in enumerate(_PLACES))
+        parts.append(Text(f"and {', '.join(f'{count} {word}' for count, word in counts if count)}", style="dim"))
+    return Group(*parts)
+
+
+_PLACES = ("under way", "waiting", "ended")
+
+
+def _place(run: Run) -> int:
+    """Where a run stands in the live view, as an index of `_PLACES`."""
+    stage = _stage(run)[0]
+    if stage == Stage.ENDED or (run.status.verdict and stage != Stage.RELEASING):
+        return 2
+    return int(stage in (Stage.PENDING, Stage.SUSPENDED))
+
+
+def _runs(runs: Sequence[Run], width: int | None) -> Table:
+    """A row per run, without RUN and then without the message where they do not fit."""
+    rows = [_run_texts(run) for run in runs]
+    widths = {column: max(map(len, (column, *(row[column] for row in rows)))) for column in _RUN_COLUMNS}
+    least = widths | {"": min(widths[""], LEAST_MESSAGE)}
+    wanted = list(_RUN_COLUMNS)
+    for dropped in ("RUN", ""):
+        if width is not None and sum(least[column] + GAP[1] for column in wanted) > width + GAP[1]:
+            wanted.remove(dropped)
+    table = Table(box=None, padding=GAP, pad_edge=False, header_style="bold")
+    for column in wanted:
+        # Names may be cut, and the message to what the others leave; what happens never.
+        name = column in ("VARIANT", "TARGET")
+        most = None
+        if column == "" and width is not None:
+            most = width - sum(widths[other] + GAP[1] for other in wanted if other)
+        table.add_column(column, no_wrap=not name, min_width=None if name else least[column], max_width=most)
+    for run, row in zip(runs, rows, strict=True):
+        outcome = run.status.verdict
+        style = None if outcome is None else "green" if outcome.name is Verdict.MEASURED else "yellow"
+        table.add_row(*(Text(row[column], no_wrap=True, overflow="ellipsis") for column in wanted), style=style)
+    return table
+
+
+def _run_texts(run: Run) -> dict[str, str]:
+    stage, message = _stage(run)
+    outcome, figures = run.status.verdict, run.status.headline
+    texts = (
+        run.name,
+        run.spec.variant.name,
+        run.spec.target.name,
+        stage,
+        str(outcome.name) if outcome else "",
+        number(figures.total_tokens_per_second if figures else None),
+        message,
+    )
+    return dict(zip(_RUN_COLUMNS, texts, strict=True))
 
 
 def progress_lines(study: Study) -> list[str]:

@@ -60,7 +60,7 @@ async def watch(
                     shown = {line for line in shown if not line.startswith("the cluster does not answer")}
                 failing_since = None
                 if console.is_terminal:
-                    live.update(tables.progress(study))
+                    live.update(tables.progress(study, console.width, console.height))
                 else:
                     _tell(console, study, shown)
                 if study.ended or study.refused:

@@ -3,7 +3,9 @@
 Names of ``--quantization`` are reachable through method Custom only; the other flags through any variant.
 """
 
+import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from itertools import pairwise
 
 from quantbench.api.names import Method
@@ -12,7 +14,8 @@ from quantbench.engine.flags import owned_flag
 from quantbench.engine.rows import Fact, Fate, Row
 
 QUANTIZATION, LOAD_FORMAT, LINEAR_BACKEND = "--quantization", "--load-format", "--linear-backend"
-_READ = (QUANTIZATION, LOAD_FORMAT, LINEAR_BACKEND)
+MAX_MODEL_LEN = "--max-model-len"
+_READ = (QUANTIZATION, LOAD_FORMAT, LINEAR_BACKEND, MAX_MODEL_LEN)
 
 
 def _unquantized(name: str) -> Fact:
@@ -86,7 +89,7 @@ def argument_rows(method: Method, args: Sequence[str]) -> tuple[Row, ...]:
 
 
 def argument_values(args: Sequence[str]) -> dict[str, str]:
-    """Values of these three flags, however they are spelled; the last one counts, as in argparse."""
+    """Values of these four flags, however they are spelled; the last one counts, as in argparse."""
     found: dict[str, str] = {}
     for word, following in pairwise((*args, "")):
         head, equals, value = word.partition("=")
@@ -97,3 +100,14 @@ def argument_values(args: Sequence[str]) -> dict[str, str]:
             value, equals = head[2:], "="  # -qNAME
         found[flag] = value if equals else following
     return found
+
+
+def max_model_len(args: Sequence[str]) -> int | None:
+    """The most tokens of a request, prompt and output, that these arguments allow; None where they do not say.
+
+    0.9.2 engine/arg_utils.py human_readable_int: ``4k`` is 4000 and may have decimals, ``4K`` is 4096.
+    """
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([kmKM]?)", argument_values(args).get(MAX_MODEL_LEN, ""))
+    if found is None or ("." in found[1] and found[2] not in ("k", "m")):
+        return None
+    return int(Decimal(found[1]) * {"": 1, "k": 10**3, "m": 10**6, "K": 2**10, "M": 2**20}[found[2]])

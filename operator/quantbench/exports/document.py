@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from quantbench.api.base import JsonObject
 from quantbench.api.names import API_VERSION
@@ -89,11 +90,21 @@ def located(error: ValidationError, root: str = "spec") -> list[tuple[str, str]]
     """Path and message of every wrong field."""
     found = []
     for item in error.errors(include_url=False):
+        if item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]:
+            continue  # wrong items are not counted; they are named themselves
         path = root
         for part in item["loc"]:
             path += f"[{part}]" if isinstance(part, int) else f".{part}"
-        found.append((path, "unknown field" if item["type"] == "extra_forbidden" else item["msg"]))
+        found.append((path, _message(item)))
     return found
+
+
+def _message(item: ErrorDetails) -> str:
+    if item["type"] == "extra_forbidden":
+        return "unknown field"
+    if item["type"] == "string_type" and isinstance(item["input"], bool | int | float):
+        return "write it as a string, in quotes"
+    return item["msg"].removeprefix("Value error, ")
 
 
 def _object(kind: str, read: Benchmark | Run, more: JsonObject) -> JsonObject:
