@@ -22,6 +22,8 @@ from quantbench.workqueue import WorkQueue
 RESYNC_SECONDS = 60.0
 STALE_SECONDS = 240.0
 """A resync older than this [s] means that the operator is blind: four in a row have failed."""
+REFUSED = (403, 404)
+"""What the API server says of a namespace that is gone, or was taken from the operator."""
 OWN_KINDS = ("QuantBenchmark", "QuantBenchmarkRun")
 CHILD_KINDS = ("Pod", "Job")
 MANAGED = ",".join(f"{key}={value}" for key, value in labels.MANAGED.items())
@@ -39,6 +41,7 @@ class Controller:
         self.state = State()
         self.leading = False
         self.last_resync = time.monotonic()
+        self._told: dict[str, str] = {}
 
     @property
     def namespaces(self) -> tuple[str | None, ...]:
@@ -96,18 +99,30 @@ class Controller:
     async def resync(self) -> None:
         """List everything of ours and look at each object.
 
+        A namespace that was deleted, or whose Role was, keeps the others from nothing: what was known of it stays.
+
         Raises:
-            ApiError: the API server did not answer.
+            ApiError: the API server did not answer, or refused every namespace.
         """
         found: set[Place] = set()
+        failed: dict[str | None, ApiError] = {}
         for namespace in self.namespaces:
-            for kind in OWN_KINDS:
-                for raw in await self.kube.list(kind, namespace):
-                    found.add(self.state.put(kind, raw))
-        self.state.keep(found)
-        self.last_resync = time.monotonic()
+            what = f"list {namespace or 'the cluster'}"
+            try:
+                for kind in OWN_KINDS:
+                    found |= {self.state.put(kind, raw) for raw in await self.kube.list(kind, namespace)}
+                self._tell(what, None)
+            except ApiError as error:
+                failed[namespace] = error
+                self._tell(what, error)
+        if len(failed) < len(self.namespaces):
+            self.state.keep(found, failed)
         for place in found:
             self._enqueue(Key(*place))
+        fatal = [error for error in failed.values() if error.status not in REFUSED]
+        if fatal or len(failed) == len(self.namespaces):
+            raise (fatal or list(failed.values()))[0]
+        self.last_resync = time.monotonic()
 
     def _enqueue(self, key: Key) -> None:
         if self.leading:
@@ -138,13 +153,24 @@ class Controller:
                     self._enqueue(Key("QuantBenchmarkRun", head["namespace"], run))
 
         while True:
-            await self._tried(f"watch {kind}", watch)
-            await asyncio.sleep(0.5)
+            well = await self._tried(f"watch {kind} in {namespace or 'the cluster'}", watch)
+            await asyncio.sleep(0.5 if well else 2.0)
 
     async def _tried(self, what: str, call: Callable[[], Awaitable[None]]) -> bool:
         try:
             await call()
         except ApiError as error:
-            log.warning("%s: %s", what, error)
+            self._tell(what, error)
             return False
+        self._tell(what, None)
         return True
+
+    def _tell(self, what: str, error: ApiError | None) -> None:
+        """Log what goes wrong when it begins or changes, and its end; a namespace may be gone for days."""
+        before, now = self._told.pop(what, None), str(error or "")
+        if now:
+            self._told[what] = now
+            if now != before:
+                log.warning("%s: %s", what, now)
+        elif before:
+            log.info("%s: works again", what)

@@ -6,8 +6,10 @@ all that happens here is that events reach the controller.
 
 import asyncio
 import dataclasses
+import itertools
 import logging
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import kopf
@@ -86,6 +88,13 @@ def _registry(controller: Controller) -> kopf.OperatorRegistry:
     return registry
 
 
+class _Backoffs:
+    """Waits between attempts of kopf's requests [s], without an end."""
+
+    def __iter__(self) -> Iterator[float]:
+        return itertools.chain((1, 2, 5, 10, 20), itertools.repeat(60))
+
+
 def _kopf_settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
@@ -95,4 +104,6 @@ def _kopf_settings() -> kopf.OperatorSettings:
     settings.watching.client_timeout = 300
     settings.watching.connect_timeout = 10
     settings.networking.request_timeout = 30
+    # kopf would end the whole process over one namespace that is gone; whether all is well, the resync knows.
+    settings.networking.error_backoffs = _Backoffs()
     return settings

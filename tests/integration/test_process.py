@@ -191,6 +191,24 @@ async def test_many_namespaces(lab: Lab, space: Space, tmp_path: Path) -> None:
         quiet(process)
 
 
+@pytest.mark.timeout(180)
+async def test_a_namespace_that_is_gone(lab: Lab, space: Space, tmp_path: Path) -> None:
+    """Its Role goes with it: the API server refuses that namespace, and the others go on."""
+    lost = await lab.space()
+    names = f"{lost.name},{space.name}"
+    installed = await Installed.into(lab.api, space.name, tmp_path, f"watch.namespaces={{{names}}}")
+    bindings = [one["metadata"] for one in installed.objects["RoleBinding"]]
+    for name in [head["name"] for head in bindings if head["namespace"] == lost.name]:
+        await lab.api.delete("RoleBinding", lost.name, name)
+    async with Process(installed, lab.world, "operator-0", tmp_path) as process:
+        await process.answers("/readyz", "leading")
+        await space.submit()
+        await space.until_complete()
+        assert space.verdicts() == MEASURED
+        assert (await process.get("/healthz"))[0] == 200
+        assert process.log.read_text().count(f"list {lost.name}: 403 Forbidden") == 1
+
+
 async def test_settings_that_are_wrong(installed: Installed, lab: Lab, tmp_path: Path) -> None:
     process = Process(installed, lab.world, "operator-0", tmp_path, QUANTBENCH_WORKERS="many")
     await process.start()

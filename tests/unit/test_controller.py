@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import itertools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import pytest
@@ -15,7 +17,8 @@ from core_support.fake_kube import FakeKube
 from core_support.objects import benchmark_object, run_raw, study
 from core_support.pods import pod, running
 from quantbench.api.base import JsonObject
-from quantbench.controller import STALE_SECONDS, Controller
+from quantbench.controller import RESYNC_SECONDS, STALE_SECONDS, Controller
+from quantbench.handlers import _kopf_settings
 from quantbench.health import application
 from quantbench.kube import ApiError
 from quantbench.metrics import Health, study_families
@@ -36,6 +39,7 @@ class Cluster(FakeKube):
         super().__init__()
         self.objects |= {(raw["kind"], raw["metadata"]["name"]): raw for raw in objects}
         self.blind = False
+        self.refused: dict[str | None, int] = {}
         self.lists = 0
         self.events: asyncio.Queue[JsonObject] = asyncio.Queue()
 
@@ -43,6 +47,8 @@ class Cluster(FakeKube):
         self.lists += 1
         if self.blind:
             raise ApiError(0, "TimeoutError", "no answer")
+        if namespace in self.refused:
+            raise ApiError(self.refused[namespace], "Forbidden", f"no rights in {namespace}")
         found = await super().list(kind, namespace, selector)
         for raw in found:
             del raw["kind"]  # as in a real list
@@ -176,6 +182,59 @@ async def test_health_turns_red_when_listings_fail(monkeypatch: pytest.MonkeyPat
     assert of.gauges()["resync_age_seconds"] > 0.2
     await stop(task)
     assert of.healthy() is None  # no longer leading, it has nothing to be late with
+
+
+def of_two_namespaces() -> tuple[Controller, Cluster]:
+    other = benchmark_object(study())
+    other["metadata"] |= {"namespace": "other", "name": "elsewhere"}
+    cluster = Cluster(STUDY, other)
+    settings = dataclasses.replace(SETTINGS, namespaces=("bench", "other"))
+    return Controller(cluster, settings, Health(CollectorRegistry())), cluster  # type: ignore[arg-type]
+
+
+ELSEWHERE = Key("QuantBenchmark", "other", "elsewhere")
+
+
+@pytest.mark.parametrize("status", [403, 404])
+async def test_a_namespace_that_is_gone_costs_the_others_nothing(status: int, caplog: pytest.LogCaptureFixture) -> None:
+    of, cluster = of_two_namespaces()
+    await of.resync()
+    assert known(of) == {STUDY_KEY, ELSEWHERE}
+    cluster.refused = {"bench": status}
+    del cluster.objects["QuantBenchmark", "elsewhere"]
+    of.leading = True
+    of.last_resync -= STALE_SECONDS + 1
+    for _ in range(3):
+        await of.resync()
+    assert of.healthy() is None
+    assert known(of) == {STUDY_KEY}  # what was known of the one that cannot be seen, nothing else
+    assert [record.message for record in caplog.records] == [f"list bench: {status} Forbidden: no rights in bench"]
+    cluster.refused = {}
+    caplog.set_level("INFO")
+    await of.resync()
+    assert caplog.records[-1].message == "list bench: works again"
+
+
+@pytest.mark.parametrize("refused", [{"bench": 403, "other": 403}, {"bench": 500}])
+async def test_nothing_to_see_or_no_answer_is_no_listing(refused: dict[str | None, int]) -> None:
+    of, cluster = of_two_namespaces()
+    await of.resync()
+    of.leading = True
+    cluster.refused = refused
+    of.last_resync -= STALE_SECONDS + 1
+    with pytest.raises(ApiError):
+        await of.resync()
+    assert of.healthy() is not None
+    assert known(of) == {STUDY_KEY, ELSEWHERE}
+
+
+def test_kopf_never_ends_the_process_over_a_refused_request() -> None:
+    waits = _kopf_settings().networking.error_backoffs
+    assert isinstance(waits, Iterable)
+    for _ in range(2):
+        first = list(itertools.islice(waits, 1000))
+        assert len(first) == 1000
+        assert max(first) <= RESYNC_SECONDS
 
 
 async def test_health_turns_red_when_no_worker_comes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,55 @@ def test_panels_do_not_overlap(file: Path) -> None:
         taken |= fields
 
 
+STUDIES = {"running": (1, 0, 0), "done": (1, 1, 0), "held": (1, 0, 1), "refused": (0, 0, 0), "refused-held": (0, 0, 1)}
+"""Accepted, complete and suspended."""
+STATES = {
+    "running": "Running",
+    "done": "Complete",
+    "held": "Suspended",
+    "refused": "Refused",
+    "refused-held": "Refused",
+}
+
+
+@pytest.mark.parametrize(("file", "title", "ref"), [("study", "State", "A"), ("fleet", "Studies", "C")])
+def test_a_study_that_does_not_run_is_not_said_to(file: str, title: str, ref: str, tmp_path: Path) -> None:
+    (panel,) = [one for path in FILES if path.stem == file for one in panels(load(path)) if one["title"] == title]
+    (asked,) = [target["expr"] for target in panel["targets"] if target["refId"] == ref]
+    fields = panel["fieldConfig"]
+    columns = [
+        item
+        for one in fields.get("overrides", [])
+        if one["matcher"]["options"] == "State"
+        for item in one["properties"]
+    ]
+    mapped = fields["defaults"].get("mappings") or next(item["value"] for item in columns if item["id"] == "mappings")
+    values = {result["text"]: value for value, result in mapped[0]["options"].items()}
+    series = [
+        {
+            "series": f'quantbench_benchmark_{name}{{namespace="n",benchmark="{study}",pod="{pod}"}}',
+            "values": f"{value}x5",
+        }
+        for study, facts in STUDIES.items()
+        for name, value in zip(("accepted", "complete", "suspended"), facts, strict=True)
+        for pod in ("a", "b")
+    ]
+    chosen = [(study, asked.replace("$namespace", "n").replace("$benchmark", study)) for study in STUDIES]
+    cases = []
+    for study, expression in chosen:
+        labels = f'{{namespace="n", benchmark="{study}"}}' if file == "fleet" else f'{{benchmark="{study}"}}'
+        one = f'({expression}) and on (benchmark) quantbench_benchmark_complete{{benchmark="{study}"}}'
+        found = [{"labels": labels, "value": float(values[STATES[study]])}]
+        cases.append({"expr": one, "eval_time": "2m", "exp_samples": found})
+    test = {
+        "evaluation_interval": "1m",
+        "tests": [{"interval": "1m", "input_series": series, "promql_expr_test": cases}],
+    }
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump(test))
+    done = promtool("test", "rules", tmp_path / "test.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_no_panel_shows_the_length_of_a_queue_as_a_latency() -> None:
     """TTFT of a saturated server grows with the number of requests sent."""
     shown = [query for query in queries() if "result_time_to_first_token" in query.expression]

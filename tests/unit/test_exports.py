@@ -16,13 +16,15 @@ from jsonschema import Draft202012Validator
 from core_support.studies import finished, spec_of
 from quantbench.api.conditions import ConditionType
 from quantbench.api.names import Verdict
+from quantbench.api.run import Outcome
 from quantbench.exports import ExportError, Study, from_document, merged, to_document
 from quantbench.exports.benchmark_report import to_report
 from quantbench.exports.comparison import Word, compare
-from quantbench.exports.document import REDACTED, without_secrets
 from quantbench.exports.rows import COLUMNS, rows
+from quantbench.exports.secrets import REDACTED, without_secrets
 from quantbench.exports.vllm_bench import is_result, study_of_results, to_result
 from quantbench.observe import Run
+from quantbench.report import to_markdown
 from quantbench.report.build import build
 
 SCHEMA = yaml.safe_load(
@@ -56,6 +58,71 @@ def test_credentials_stay_at_home() -> None:
     assert "geheim" not in json.dumps(to_report(study, study.runs[0], study.runs[0].status.passes[0]))
     # The digest of what was asked for is the stored one, so that it still merges.
     assert merged([from_document(raw), study]).benchmark.status.plan_hash == study.benchmark.status.plan_hash
+
+
+SECRET_VARIABLES = {
+    "HTTPS_PROXY": ("http://alice:geheim@proxy.corp:3128", f"http://{REDACTED}@proxy.corp:3128"),
+    "ALL_PROXY": ("alice:geheim@proxy.corp:3128", REDACTED),
+    "HF_ENDPOINT": ("https://geheim@hub.corp/x", f"https://{REDACTED}@hub.corp/x"),
+    "AWS_KEY": ("geheim", REDACTED),
+    "API_TOKENS": ("geheim", REDACTED),
+    "GIT_PAT": ("geheim", REDACTED),
+    "RUNAI_AUTH": ("geheim", REDACTED),
+    "SOME_HEADER": ("Bearer geheim", REDACTED),
+    "OTHER_HEADER": ("Basic geheim==", REDACTED),
+}
+PLAIN_VARIABLES = {
+    "TOKENIZERS_PARALLELISM": "false",
+    "NO_PROXY": "10.0.0.0/8,.svc",
+    "HF_HOME": "/cache/hf_datasets",
+    "PYTHONPATH": "/keys:/a@b",
+    "MIRROR": "https://hub.corp:8443/a@b",
+}
+
+
+def test_credentials_are_known_by_name_place_and_form() -> None:
+    variables = {name: value for name, (value, _) in SECRET_VARIABLES.items()} | PLAIN_VARIABLES
+    template = {"env": [{"name": name, "value": value} for name, value in variables.items()]}
+    study = finished(spec_of(engine={"args": ["--hf_token=geheim"], "podTemplate": template}))
+    raw = document(study)
+    assert "geheim" not in json.dumps(raw)
+    for engine in (raw["benchmark"]["spec"]["engine"], raw["runs"][0]["spec"]["engine"]):
+        found = {item["name"]: item["value"] for item in engine["podTemplate"]["env"]}
+        assert found == {name: shown for name, (_, shown) in SECRET_VARIABLES.items()} | PLAIN_VARIABLES
+        assert f"--hf_token={REDACTED}" in engine["args"]
+    assert "geheim" not in json.dumps(to_report(study, study.runs[0], study.runs[0].status.passes[0]))
+    assert merged([from_document(raw), study]).benchmark.status.plan_hash == study.benchmark.status.plan_hash
+    once = from_document(raw)
+    assert document(once) == raw
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (["--api_key", "geheim", "geheim", "--x", "y"], ["--api_key", REDACTED, REDACTED, "--x", "y"]),
+        (["--api-key geheim"], [f"--api-key {REDACTED}"]),
+        (["--loader.secret_key=geheim"], [f"--loader.secret_key={REDACTED}"]),
+        (["--endpoint", "grpc://u:geheim@otel:4317"], ["--endpoint", f"grpc://{REDACTED}@otel:4317"]),
+        *(([plain], [plain]) for plain in ("--max-num-batched-tokens=8192", "--ssl-keyfile=/k", "--tokenizer=a/b")),
+        (["--return-tokens-as-token-ids", "vllm:v1@sha256:00"], ["--return-tokens-as-token-ids", "vllm:v1@sha256:00"]),
+    ],
+)
+def test_arguments_are_known_however_they_are_written(given: list[str], shown: list[str]) -> None:
+    assert without_secrets(given) == shown
+
+
+def test_words_of_a_log_are_searched_too() -> None:
+    study = finished(summary="no answer from https://bob:geheim@hub.corp/api")
+    first, *others = study.runs
+    said = f"401 Client Error for https://bob:geheim@hub.corp, token hf_{'geheim' * 5}"
+    verdict = Outcome(name=Verdict.FAILED, reason="Crashed", message="it ended", log_line=said)
+    first = dataclasses.replace(first, status=first.status.model_copy(update={"verdict": verdict}))
+    study = dataclasses.replace(study, runs=(first, *others))
+    raw = document(study)
+    assert "geheim" not in json.dumps(raw)
+    shown = raw["runs"][0]["status"]["verdict"]["logLine"]
+    assert shown == f"401 Client Error for https://{REDACTED}@hub.corp, token {REDACTED}"
+    assert "geheim" not in to_markdown(build(study, "0"))
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ from grafana_foundation_sdk.builders import dashboard as build
 
 from dashboards.parts import (
     AMBER,
-    BLUE,
     GREEN,
     GREY,
     RED,
+    STATES,
     frame,
     hidden,
     lines,
@@ -15,6 +15,7 @@ from dashboards.parts import (
     panel,
     query,
     stat,
+    state,
     text,
     variable,
 )
@@ -78,13 +79,14 @@ def _studies() -> list[build.Panel]:
     columns = {
         "A": most("quantbench_benchmark_info", (*STUDY, "model", "image"), where=HERE),
         "B": f"{runs['finished']} / {runs['planned']}",
-        "C": of("complete"),
+        "C": state(of),
         "D": of("gpu_seconds"),
         "E": f"time() - {of('last_progress_timestamp_seconds')}",
     }
     called = {"Value #B": "Runs ended", "Value #C": "State", "Value #D": "GPU time", "Value #E": "Since progress"}
-    states = [{"type": "value", "options": {"0": {"text": "Running", "color": BLUE},
-                                            "1": {"text": "Complete", "color": GREEN}}}]  # fmt: skip
+    states = [{"type": "value", "options": {
+        value: {"text": shown, "color": colour} for value, (shown, colour) in STATES.items()
+    }}]  # fmt: skip
     before = "max by (namespace, benchmark, variant, target, load) (quantbench:ratio_to_previous{" + HERE[0] + "})"
     busy = "max by (namespace, benchmark) (deriv(quantbench_benchmark_gpu_seconds{" + HERE[0] + "}[5m]))"
     return [

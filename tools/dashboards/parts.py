@@ -5,7 +5,7 @@ every query takes the maximum over what tells replicas apart.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from grafana_foundation_sdk.builders import dashboard as build
@@ -24,6 +24,21 @@ def most(metric: str, by: Iterable[str], *more: str, where: Sequence[str] = ()) 
     """One value per `by`, whatever replicas are scraped."""
     labels = ", ".join((*where, *more))
     return f"max by ({', '.join(by)}) ({metric}{{{labels}}})"
+
+
+STATES: Mapping[str, tuple[str, str]] = {
+    "0": ("Running", BLUE),
+    "1": ("Complete", GREEN),
+    "2": ("Suspended", AMBER),
+    "3": ("Refused", RED),
+}
+"""What the value of `state` means."""
+
+
+def state(of: Callable[[str], str]) -> str:
+    """A study's state as one of `STATES`, from the metrics quantbench_benchmark_* that `of` asks for."""
+    complete, accepted, suspended = of("complete"), of("accepted"), of("suspended")
+    return f"{complete} + (1 - {complete}) * (3 * (1 - {accepted}) + 2 * {accepted} * {suspended})"
 
 
 def query(

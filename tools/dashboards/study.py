@@ -13,6 +13,7 @@ from dashboards.parts import (
     GREY,
     RED,
     ROW,
+    STATES,
     frame,
     hidden,
     lines,
@@ -21,6 +22,7 @@ from dashboards.parts import (
     panel,
     query,
     stat,
+    state,
     text,
     variable,
 )  # fmt: skip
@@ -96,9 +98,8 @@ def _progress() -> list[build.Panel]:
             f"{finished} / {planned}", unit="percentunit", decimals=0,
         ),
         stat(
-            "State", "Complete once no run is left. A study that stands still: see `kubectl describe qb`.",
-            most("quantbench_benchmark_complete", ("benchmark",), where=STUDY),
-            words={"0": ("Running", BLUE), "1": ("Complete", GREEN)},
+            "State", "Complete once no run is left. Refused, or one that stands still: see `kubectl describe qb`.",
+            state(lambda name: most(f"quantbench_benchmark_{name}", ("benchmark",), where=STUDY)), words=STATES,
         ),
         stat(
             "Since last progress", "Time since a stage, a pass or a condition last changed. It grows for ever once the"

@@ -12,13 +12,17 @@ import typer
 from quantbench import __version__
 from quantbench.cli.common import AsItStands, Exit, console, errors, fail
 from quantbench.cli.cut import cut
+from quantbench.cli.output import Commands
 from quantbench.cli.plan import plan
 from quantbench.cli.report import report
 from quantbench.cli.studies import COMMANDS
 from quantbench.settings import Settings
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=True, help="Which quantization to serve, on which GPU, and how many."
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=True,
+    help="Which quantization to serve, on which GPU, and how many.",
 )
 
 

@@ -14,7 +14,16 @@ from quantbench.cli import read
 from quantbench.exports import ExportError, Study
 from quantbench.kube import ApiError
 
-console = Console()
+
+class Terminal(Console):
+    """A console that leaves it to the program's end to judge a standard output that fails."""
+
+    def on_broken_pipe(self) -> None:
+        """The reader has stopped: nothing follows."""
+        raise  # noqa: PLE0704  # called while the error is handled
+
+
+console = Terminal()
 errors = Console(stderr=True)
 
 COMPLETION_SECONDS = 1.5
@@ -22,13 +31,14 @@ COMPLETION_SECONDS = 1.5
 
 
 class Exit(IntEnum):
-    """Exit statuses; every command's help names those that it uses."""
+    """Exit statuses; every command's help names those that it uses. Each may end with NOT_WRITTEN, too."""
 
     OK = 0
     NO_RESULT = 1
     WRONG_INPUT = 2
     NOT_FOUND = 3
     NO_ANSWER = 4
+    NOT_WRITTEN = 5
 
 
 MEANINGS = {
@@ -37,6 +47,7 @@ MEANINGS = {
     Exit.WRONG_INPUT: "wrong arguments, a file that cannot be read, a specification with errors",
     Exit.NOT_FOUND: "no such object in the cluster",
     Exit.NO_ANSWER: "the cluster did not answer, or refused the request",
+    Exit.NOT_WRITTEN: "any command: standard output could not be written, or its reader stopped",
 }
 
 

@@ -1,6 +1,5 @@
 """`quantbench report`: a study as one file to read, to send and to keep."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +19,7 @@ from quantbench.cli.common import (
     fail,
     load,
 )
+from quantbench.cli.output import write_files
 from quantbench.exports import Study
 from quantbench.report import build, to_markdown
 
@@ -54,13 +54,9 @@ def report(
     found = load(study, read.Access(namespace, context, kubeconfig), baseline, as_it_stands=as_it_stands)
     text = _html(found) if form in HTML else to_markdown(build(found, __version__))
     if output == STANDARD_OUTPUT:
-        sys.stdout.write(text)
+        print(text, end="")
         return
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        fail(Exit.WRONG_INPUT, f"{error.filename}: {error.strerror}")
+    write_files({output: text})
     errors.print(f"written: {output}", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -32,6 +32,7 @@ from quantbench.cli.common import (
     plain,
 )
 from quantbench.cli.compare import view as comparison_view
+from quantbench.cli.output import write_files
 from quantbench.exports import Study, to_document
 from quantbench.exports.benchmark_report import to_report
 from quantbench.exports.comparison import compare as put_together
@@ -167,13 +168,13 @@ def export(
     if form is Form.QUANTBENCH:
         text = json.dumps(to_document(found, __version__), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         if to is None:
-            sys.stdout.write(text)
+            print(text, end="")
         else:
-            _write({to: text})
+            write_files({to: text})
         return
     if to is None:
         fail(Exit.WRONG_INPUT, f"--format {form} writes a file per pass: say where, --to FOLDER")
-    _write({to / path: text for path, text in _per_pass(found, form).items()})
+    write_files({to / path: text for path, text in _per_pass(found, form).items()})
 
 
 def import_(
@@ -204,9 +205,9 @@ def import_(
         found = read.load_paths(paths, baseline, as_they_stand=as_it_stands)
     text = json.dumps(to_document(found, __version__), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     if to is None:
-        sys.stdout.write(text)
+        print(text, end="")
     else:
-        _write({to: text})
+        write_files({to: text})
 
 
 def logs(
@@ -241,15 +242,6 @@ def _per_pass(study: Study, form: Form) -> dict[Path, str]:
             else:
                 found[path.with_suffix(".yaml")] = yaml.safe_dump(to_report(study, run, measured), sort_keys=False)
     return found
-
-
-def _write(files: dict[Path, str]) -> None:
-    try:
-        for path, text in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        fail(Exit.WRONG_INPUT, f"{error.filename}: {error.strerror}")
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = {

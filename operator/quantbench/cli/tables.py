@@ -228,7 +228,7 @@ def _texts(cell: Cell, row: LoadResult, load: Load, baseline: str) -> dict[str, 
 def fitting(console: Console, shown: Group, *, plain: bool) -> None:
     """Print; where nothing has a width (a pipe, a file), each row stays one line."""
     if plain:
-        Console(width=max(80, _group_width(shown)), highlight=False).print(shown)
+        type(console)(width=max(80, _group_width(shown)), highlight=False).print(shown)
     else:
         console.print(shown, highlight=False)
 

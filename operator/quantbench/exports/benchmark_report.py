@@ -9,7 +9,7 @@ from typing import Any
 from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import Load
 from quantbench.api.run import Latency, Pass
-from quantbench.exports.document import without_secrets
+from quantbench.exports.secrets import without_secrets
 from quantbench.exports.study import Study
 from quantbench.observe import Run
 from quantbench.plan import plan_hash
@@ -43,6 +43,7 @@ def to_report(study: Study, run: Run, measured: Pass) -> JsonObject:
 
 
 def _engine(run: Run) -> JsonObject:
+    engine = without_secrets(run.spec.engine)
     attested = run.status.attestation
     gpus = attested.gpus if attested else ()
     count = run.spec.target.gpus
@@ -65,8 +66,8 @@ def _engine(run: Run) -> JsonObject:
             },
         },
         "native": {
-            "args": dict(_argument(arg) for arg in without_secrets(list(run.spec.engine.args))),
-            "envars": {variable.name: variable.value for variable in run.spec.engine.env if variable.value is not None},
+            "args": dict(_argument(arg) for arg in engine.args),
+            "envars": {variable.name: variable.value for variable in engine.env if variable.value is not None},
         },
     }
 

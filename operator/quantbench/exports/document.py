@@ -4,7 +4,6 @@ The document holds the objects as the API server stores them, cut to what identi
 look like credentials are left out, because such a file is made to be passed on.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,14 +12,12 @@ from pydantic_core import ErrorDetails
 
 from quantbench.api.base import JsonObject
 from quantbench.api.names import API_VERSION
+from quantbench.exports.secrets import shareable
 from quantbench.exports.study import ExportError, Study, in_order
 from quantbench.observe import Benchmark, Run, read_benchmark, read_run
 
 KIND = "QuantBenchmarkExport"
 """Kind of the document; no resource of the API has this name."""
-REDACTED = "REDACTED"
-_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY", re.IGNORECASE)
-_SECRET_ARGUMENT = re.compile(r"^(--(?:api-key|hf-token)(?:=|\s+)).+$")
 
 
 def to_document(study: Study, version: str) -> JsonObject:
@@ -30,6 +27,7 @@ def to_document(study: Study, version: str) -> JsonObject:
         study: what to write.
         version: of the program that writes it.
     """
+    study = shareable(study)
     benchmark = study.benchmark
     return {
         "apiVersion": API_VERSION,
@@ -113,28 +111,10 @@ def _object(kind: str, read: Benchmark | Run, more: JsonObject) -> JsonObject:
         "apiVersion": API_VERSION,
         "kind": kind,
         "metadata": head,
-        "spec": without_secrets(_json(read.spec)),
+        "spec": _json(read.spec),
         "status": _json(read.status),
     }
 
 
 def _json(model: BaseModel) -> JsonObject:
     return model.model_dump(mode="json", by_alias=True, exclude_none=True)
-
-
-def without_secrets(value: Any) -> Any:
-    """A part of a specification without what looks like a credential."""
-    if isinstance(value, list):
-        cleaned, hide = [], False
-        for item in value:
-            # `--api-key VALUE` may stand in two arguments.
-            cleaned.append(REDACTED if hide else without_secrets(item))
-            hide = item in ("--api-key", "--hf-token")
-        return cleaned
-    if isinstance(value, str):
-        return _SECRET_ARGUMENT.sub(rf"\g<1>{REDACTED}", value)
-    if not isinstance(value, dict):
-        return value
-    if isinstance(value.get("value"), str) and _SECRET_NAME.search(str(value.get("name", ""))):
-        return {**value, "value": REDACTED}
-    return {key: without_secrets(item) for key, item in value.items()}

@@ -19,8 +19,8 @@ from quantbench.api.benchmark import MAX_STARTS, QuantBenchmarkSpec, Variant
 from quantbench.api.conditions import Condition, ConditionType, Reason
 from quantbench.api.status import Cell
 from quantbench.effective import CellKey
-from quantbench.exports.document import without_secrets
 from quantbench.exports.figures import figures, judged_once
+from quantbench.exports.secrets import without_secrets
 from quantbench.exports.standing import as_it_stands, closed, judged, reopened
 from quantbench.exports.study import SITTINGS, ExportError, Study, in_order
 from quantbench.observe import Benchmark, Run
@@ -177,11 +177,11 @@ def _check_work(first: Benchmark, other: Benchmark) -> None:
 
 
 def _open(variant: Variant) -> Any:
-    return without_secrets(variant.to_json())
+    return without_secrets(variant).to_json()
 
 
 def _work(spec: QuantBenchmarkSpec) -> JsonObject:
-    content = without_secrets(spec.to_json())
+    content = without_secrets(spec).to_json()
     sampling = {key: value for key, value in content["sampling"].items() if key not in _MAY_DIFFER}
     return {**{field: content[field] for field in _WORK}, "sampling": sampling}
 

@@ -1,5 +1,7 @@
 """The custom resources of the moment, as far as metrics need them."""
 
+from collections.abc import Container
+
 from quantbench.api.base import JsonObject
 from quantbench.metrics import facts
 
@@ -38,7 +40,8 @@ class State:
         """An object is gone."""
         self._facts.pop((kind, namespace, name), None)
 
-    def keep(self, places: set[Place]) -> None:
-        """Only these objects are left."""
+    def keep(self, places: set[Place], unseen: Container[str | None] = ()) -> None:
+        """Only these objects are left, and those of namespaces that could not be seen."""
         for place in self._facts.keys() - places:
-            del self._facts[place]
+            if place[1] not in unseen:
+                del self._facts[place]

@@ -8,6 +8,7 @@ from quantbench.api.base import JsonObject
 from quantbench.api.conditions import ConditionType
 from quantbench.api.status import Crossover
 from quantbench.exports import Study
+from quantbench.exports.secrets import shareable
 from quantbench.report import configuration, evidence, figures, plots
 from quantbench.report.document import Block, Column, Entry, Paragraph, Report, Section, Table
 
@@ -19,6 +20,7 @@ def build(study: Study, version: str) -> Report:
         study: what to report.
         version: of the program that writes it.
     """
+    study = shareable(study)
     benchmark = study.benchmark
     state, done = _state(study)
     return Report(

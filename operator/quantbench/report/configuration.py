@@ -11,7 +11,7 @@ from quantbench.api.names import API_VERSION
 from quantbench.api.run import Attestation, RunEngine
 from quantbench.effective import effective
 from quantbench.exports import Study
-from quantbench.exports.document import REDACTED, without_secrets
+from quantbench.exports.secrets import REDACTED
 from quantbench.observe import Run
 from quantbench.report.document import Block, Code, Column, Entry, Paragraph, Table
 from quantbench.report.evidence import cells_of
@@ -123,10 +123,10 @@ def _shell(engine: RunEngine, notes: tuple[str, ...]) -> str:
     lines = [f"# {note}" for note in notes]
     lines.append(f"# image {engine.image}, vLLM {engine.version}, tokenizer {engine.tokenizer}")
     variables = [*engine.env, *engine.pod_template.env]
-    for variable in without_secrets([one.to_json() for one in variables]):
+    for variable in (one.to_json() for one in variables):
         value = variable.get("value")
         lines.append(f"export {variable['name']}={shlex.quote(value)}" if value is not None else _referred(variable))
-    arguments = [shlex.quote(argument) for argument in without_secrets(list(engine.args))]
+    arguments = [shlex.quote(argument) for argument in engine.args]
     return "\n".join([*lines, " \\\n  ".join([f"vllm serve {shlex.quote(engine.model)}", *arguments])])
 
 
@@ -141,7 +141,7 @@ def _referred(variable: JsonObject) -> str:
 
 def manifest(study: Study) -> str:
     """The study as YAML to apply: its specification with every default said, credentials left out."""
-    spec = without_secrets(_brief(study.benchmark.spec))
+    spec = _brief(study.benchmark.spec)
     head = {"name": study.benchmark.name, "namespace": study.benchmark.namespace}
     document = {"apiVersion": API_VERSION, "kind": "QuantBenchmark", "metadata": head, "spec": spec}
     return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110))
