@@ -68,7 +68,7 @@ def server_ended(server: Pod, log: str | None, now: datetime, *, ready: bool) ->
             message=f"the server's container exceeded its memory limit {where}",
             hint="raise engine.podTemplate.resources.limits.memory",
         )
-    found = diagnose(log or "", ended.exit_code if ended else None)
+    found = diagnose(log or "", ended.exit_code if ended else None, served=ready)
     code = f" with exit code {ended.exit_code}" if ended else ""
     return Outcome(
         name=found.verdict,
