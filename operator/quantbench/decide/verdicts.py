@@ -55,8 +55,9 @@ def server_ended(server: Pod, log: str | None, now: datetime, *, ready: bool) ->
         return Outcome(
             name=Verdict.TIMED_OUT,
             reason="ServerDeadline",
-            message="the server pod outlived every limit",
-            hint="raise limits.startTimeout and limits.loadTimeout",
+            message="the server pod outlived every limit that held when it was made",
+            hint="raise limits.startTimeout or limits.loadTimeout, then delete the run: its next server has a later"
+            " deadline",
         )
     if ended is None and server.reason:  # The kubelet did not admit it: there is no container and no log.
         hint = reference_hint(f"{server.reason} {server.message}")
