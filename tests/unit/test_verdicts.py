@@ -113,6 +113,25 @@ def test_measured() -> None:
     assert found.message == "2 passes, all valid"
 
 
+NO_TEMPLATE = "ValueError: As of transformers v4.44, default chat template is no longer allowed"
+
+
+def test_the_server_tells_why_requests_failed() -> None:
+    """Of its log what came after its start: other errors were none of the requests'."""
+    logged = "(APIServer pid=1) ERROR 11-28 10:01:00 [serving.py:254] {}\n"
+    log = logged.format("OddError: a plugin") + "INFO:     Application startup complete.\n" + logged.format(NO_TEMPLATE)
+    refused: JsonObject = {"completed": 0, "failed": 1000, "error": "Bad Request"}
+    for other, name in (({}, "Unstable"), (refused, "Failed")):
+        found = outcome(whole(a_pass(**other), a_pass(repeat=2, **refused)), server_log=log)
+        assert said(found) == (name, "RequestsFailed")
+        assert found is not None
+        assert found.message.endswith("1000 failed; first error: Bad Request")
+        assert found.log_line == NO_TEMPLATE
+    other = outcome(whole(a_pass(), a_pass(repeat=2, expectedOutputTokens=1)), server_log=log)
+    assert other is not None
+    assert other.log_line is None, "not the server's matter"
+
+
 def test_measured_although_the_server_died_afterwards() -> None:
     assert said(outcome(whole(*GOOD), server=CRASHED)) == ("Measured", "AllPassesValid")
 

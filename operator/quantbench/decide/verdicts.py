@@ -7,7 +7,8 @@ from quantbench import times
 from quantbench.api.names import Verdict
 from quantbench.api.run import Outcome, Pass, RunLimits, RunLoadPlan
 from quantbench.decide.causes import image_hint, reference_hint, unschedulable_hint
-from quantbench.engine.diagnosis import diagnose
+from quantbench.engine.diagnosis import diagnose, find_cause
+from quantbench.engine.signatures import SERVER_STARTED
 from quantbench.observe import Pod, Termination
 from quantbench.results import LoadLog, check_complete, missing_passes
 from quantbench.validity import VERDICTS, Fault
@@ -125,7 +126,7 @@ def load_ended(
         return None
     fault = check_complete(log, ended.message if ended else None)
     if fault is None:
-        return _measured(plan, passes, log)
+        return _measured(plan, passes, log, server_log)
     if server and server.ended:
         return server_ended(server, server_log, now, ready=bool(passes) or log.ready)
     if fault.reason in SERVER_FAULTS and ended_within(load, SERVER_END_GRACE, now):
@@ -141,7 +142,7 @@ def _load_fault(fault: Fault) -> Outcome:
     return failed(fault.reason, fault.message, hint=LOAD_HINTS.get(fault.reason))
 
 
-def _measured(plan: RunLoadPlan, passes: Sequence[Pass], log: LoadLog) -> Outcome:
+def _measured(plan: RunLoadPlan, passes: Sequence[Pass], log: LoadLog, server_log: str | None) -> Outcome:
     missing = missing_passes(passes, plan)
     if missing:
         return failed("ResultIncomplete", f"passes without a readable result: {', '.join(missing)[:900]}")
@@ -155,7 +156,11 @@ def _measured(plan: RunLoadPlan, passes: Sequence[Pass], log: LoadLog) -> Outcom
     reason = first.invalid_reason or "Invalid"
     verdict = Verdict.UNSTABLE if first.load in with_valid else VERDICTS.get(reason, Verdict.FAILED)
     message = f"{len(invalid)} of {len(passes)} passes are invalid, first {first.load}/{first.repeat}: {first.message}"
-    return Outcome(name=verdict, reason=reason, message=message)
+    # What the server logged before it was ready is not about requests.
+    logged = (server_log or "").rpartition(SERVER_STARTED)[2] if reason == "RequestsFailed" else ""
+    cause = find_cause(logged)
+    line, hint = (cause.line, cause.hint[:512] or None) if cause else (None, None)
+    return Outcome(name=verdict, reason=reason, message=message, log_line=line, hint=hint)
 
 
 def _repeated(plan: RunLoadPlan, log: LoadLog) -> str:
