@@ -499,6 +499,14 @@ def test_a_resumed_run_has_the_whole_time_again() -> None:
     assert verdict(decision) is None
 
 
+def test_no_gpu_waits_for_a_server_that_nobody_can_reach() -> None:
+    six = pod(state=running(), changes={"status": {"podIP": "fd00::7"}})
+    decision = decide_run(run(ONE_PASS), seen(six), Evidence(), RUNNER, later(30))
+    assert decision.status is not None
+    assert decision.status["verdict"]["reason"] == "IPv6Address"
+    assert not [action for action in decision.actions if isinstance(action, Apply)]
+
+
 # --- what is read ----------------------------------------------------------------------------------------------
 
 

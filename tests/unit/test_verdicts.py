@@ -13,7 +13,14 @@ from core_support.pods import condition, pod, running, terminated, waiting
 from quantbench.api.base import JsonObject
 from quantbench.api.names import Verdict
 from quantbench.api.run import Outcome
-from quantbench.decide.verdicts import cannot_start, load_cannot_start, load_ended, server_ended, start_timeout
+from quantbench.decide.verdicts import (
+    cannot_start,
+    load_cannot_start,
+    load_ended,
+    server_ended,
+    start_timeout,
+    unreachable,
+)
 from quantbench.observe import Pod, read_pod
 from quantbench.resources import labels
 from quantbench.results import parse_log, read_passes
@@ -326,6 +333,17 @@ def test_a_load_pod_without_a_node() -> None:
 
 def test_a_running_pod_is_not_blocked() -> None:
     assert blocked(SERVING, 10_000) is None
+
+
+def test_a_server_that_listens_on_ipv4_where_pods_have_ipv6_addresses() -> None:
+    six = read_pod(pod(state=running(), changes={"status": {"podIP": "fd00:10:244::7"}}))
+    found = unreachable(six, ["--host=0.0.0.0"])
+    assert said(found) == ("Failed", "IPv6Address")
+    assert found is not None
+    assert "--host=::" in (found.hint or "")
+    assert unreachable(six, ["--host=0.0.0.0", "--host=::"]) is None
+    assert unreachable(SERVING, ["--host=0.0.0.0"]) is None
+    assert unreachable(read_pod(pod(scheduled=None)), ["--host=0.0.0.0"]) is None
 
 
 def test_not_ready_in_time() -> None:

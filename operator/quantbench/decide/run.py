@@ -220,7 +220,7 @@ class _Step:
         if job is not None and job.failed and load is None:
             return verdicts.failed("LoadJobFailed", job.failed)
         waited = (self.now, CONFIGURATION_GRACE, limits, self.status.times.blocked)
-        blocked = verdicts.cannot_start(server, *waited)
+        blocked = verdicts.unreachable(server, self.run.spec.engine.args) or verdicts.cannot_start(server, *waited)
         if blocked is None and load is not None:
             blocked = verdicts.load_cannot_start(load, *waited)
         if blocked:

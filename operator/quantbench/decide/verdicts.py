@@ -8,6 +8,7 @@ from quantbench.api.names import Verdict
 from quantbench.api.run import Outcome, Pass, RunLimits, RunLoadPlan
 from quantbench.decide.causes import image_hint, reference_hint, unschedulable_hint
 from quantbench.engine.diagnosis import diagnose, find_cause
+from quantbench.engine.flags import IPV6_HOST
 from quantbench.engine.signatures import SERVER_STARTED
 from quantbench.observe import Pod, Termination
 from quantbench.results import LoadLog, check_complete, missing_passes
@@ -205,6 +206,14 @@ def cannot_start(
         hint = reference_hint(waiting.message)
         return failed(waiting.reason, f"{waiting.reason}: {waiting.message}", hint=hint)
     return None
+
+
+def unreachable(server: Pod, args: Sequence[str]) -> Outcome | None:
+    """A server that listens on IPv4 in a pod whose address is an IPv6 one: neither probe nor load ever reach it."""
+    if ":" not in (server.address or "") or IPV6_HOST in args:
+        return None
+    message = f"pod {server.name} has the IPv6 address {server.address}, and its server listens on IPv4"
+    return failed("IPv6Address", message, hint=f"add {IPV6_HOST} to engine.args")
 
 
 def load_cannot_start(
