@@ -27,6 +27,7 @@ from .readings import FIELD_SETS, Ring, parse_line
 PORT: Final = 8001
 PERIOD_MILLISECONDS: Final = 500
 RESTART_SECONDS: Final = 5.0
+RETRY_SECONDS: Final = 30.0
 WATCH_SECONDS: Final = 0.5
 MAX_ERROR_CHARACTERS: Final = 200
 
@@ -41,14 +42,12 @@ class Sampler:
         self._sleep = sleep
 
     def run(self) -> None:
-        """Until no set of fields gives a reading."""
-        sets = list(FIELD_SETS)
-        while sets:
-            if self._sample(sets[0]):
-                sets = sets[:1]
-                self._sleep(RESTART_SECONDS)
-            else:
-                sets.pop(0)
+        """For ever: a driver that gives nothing may do so a while later."""
+        sets: Sequence[Mapping[str, str]] = FIELD_SETS
+        while True:
+            answered = next((fields for fields in sets if self._sample(fields)), None)
+            sets = sets if answered is None else (answered,)
+            self._sleep(RESTART_SECONDS if answered else RETRY_SECONDS)
 
     def _sample(self, fields: Mapping[str, str]) -> bool:
         """One `nvidia-smi`, until it ends; whether it gave readings."""

@@ -218,7 +218,8 @@ def _count(value: object) -> int | None:
 
 
 def _first_error(result: Mapping[str, Any] | None) -> str | None:
+    """What the first failed request met: a status, or of a traceback the line that names the exception."""
     errors = (result or {}).get("errors")
     if not isinstance(errors, list):
         return None
-    return next((error for error in errors if isinstance(error, str) and error), None)
+    return next((error.strip().splitlines()[-1] for error in errors if isinstance(error, str) and error.strip()), None)

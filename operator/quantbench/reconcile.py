@@ -13,7 +13,7 @@ from quantbench.decide.benchmark import decide_benchmark, decide_invalid
 from quantbench.decide.run import Evidence, Wanted, decide_run, wanted_logs
 from quantbench.execute import Rejected, execute
 from quantbench.kube import Kube
-from quantbench.observe import Children, Run, benchmark_status, children, read_benchmark, read_run, read_runs
+from quantbench.observe import Children, Pod, Run, benchmark_status, children, read_benchmark, read_run, read_runs
 from quantbench.plan import FieldError, SpecInvalid, make_plan, run_limits
 from quantbench.resources import labels, load, server
 from quantbench.resources.programs import RunnerImage
@@ -122,16 +122,23 @@ class Reconciler:
         if wanted.load and own.load:
             text = await self.kube.log(run.namespace, own.load.name, load.CONTAINER, limit_bytes=MAX_LOG_BYTES)
             load_log = parse_log(text, truncated=len((text or "").encode()) >= MAX_LOG_BYTES)
-        if own.server and (wanted.server_head or wanted.server_tail):
-            tail = SERVER_LOG_TAIL if wanted.server_tail else None
-            server_log = await self.kube.log(
-                run.namespace, own.server.name, server.CONTAINER, limit_bytes=SERVER_LOG_BYTES, tail_lines=tail
-            )
-        if own.server and wanted.attestation:
-            server_head = await self.kube.log(
-                run.namespace, own.server.name, server.CONTAINER, limit_bytes=SERVER_LOG_BYTES
-            )
+        if own.server and (wanted.server or wanted.attestation):
+            head = await self.kube.log(run.namespace, own.server.name, server.CONTAINER, limit_bytes=SERVER_LOG_BYTES)
+            server_head = head if wanted.attestation else None
+            server_log = await self.whole(run, own.server, head) if wanted.server else None
         return Evidence(load_log=load_log, server_log=server_log, server_head=server_head)
+
+    async def whole(self, run: Run, pod: Pod, head: str | None) -> str | None:
+        """A server's log, of a long one its beginning and its end.
+
+        An engine that dies under load tells why first, then vLLM logs a traceback for each of its requests.
+        """
+        if head is None or len(head.encode()) < SERVER_LOG_BYTES:
+            return head
+        tail = await self.kube.log(
+            run.namespace, pod.name, server.CONTAINER, limit_bytes=SERVER_LOG_BYTES, tail_lines=SERVER_LOG_TAIL
+        )
+        return f"{head}\n{tail or ''}"
 
 
 def field_errors(error: SpecInvalid | ValidationError) -> list[FieldError]:

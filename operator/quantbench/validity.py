@@ -58,6 +58,8 @@ VERDICTS: Mapping[str, Verdict] = {
     "ClientLate": Verdict.CLIENT_BOUND,
 }
 """What a run ends in when a load has no valid pass for one of these reasons."""
+LONGEST_ERROR = 160
+"""Characters of a request's error in a message."""
 NOT_SERVED = frozenset({"abort", "error"})
 """Finish reasons of requests that nobody got an answer to."""
 
@@ -80,7 +82,9 @@ def invalid_reason(document: JsonObject, asked: int, workload: Workload) -> Faul
         return Fault("ClientFailed", f"vllm bench serve failed: {document.get('error') or 'no message'}")
     # vLLM before 0.11.1 does not say how many failed: the load runner then takes what is missing for failed.
     if document.get("asked") != asked or completed != asked or failed != 0:
-        return Fault("RequestsFailed", f"{completed} of {asked} requests completed, {failed} failed")
+        error = " ".join(str(document.get("error") or "").split())
+        why = f"; first error: {error[:LONGEST_ERROR]}" if error else ""
+        return Fault("RequestsFailed", f"{completed} of {asked} requests completed, {failed} failed{why}")
     output, duration = document.get("totalOutputTokens"), document.get("durationSeconds")
     throughput, ttft = document.get("totalTokensPerSecond"), (document.get("ttftMilliseconds") or {}).get("mean")
     if not all(isinstance(figure, int | float) and figure > 0 for figure in (output, duration, throughput, ttft)):

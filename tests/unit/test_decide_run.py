@@ -522,6 +522,14 @@ def test_a_resumed_run_has_the_whole_time_again() -> None:
     assert verdict(decision) is None
 
 
+def test_no_gpu_waits_for_a_server_that_nobody_can_reach() -> None:
+    six = pod(state=running(), changes={"status": {"podIP": "fd00::7"}})
+    decision = decide_run(run(ONE_PASS), seen(six), Evidence(), RUNNER, later(30))
+    assert decision.status is not None
+    assert decision.status["verdict"]["reason"] == "IPv6Address"
+    assert not [action for action in decision.actions if isinstance(action, Apply)]
+
+
 # --- what is read ----------------------------------------------------------------------------------------------
 
 
@@ -537,11 +545,11 @@ def test_logs_are_read_only_when_they_matter() -> None:
     assert wanted(*LOADING, status={"attestation": {"engineVersion": "0.24.0"}}) == Wanted(load=True)
     assert wanted(pod(state=running()), job(), pod(labels.LOAD, running(15))) == Wanted(load=True), "not ready yet"
     assert wanted(*LOADING, status=ended()) == Wanted()
-    assert wanted(*DONE) == Wanted(load=True, server_tail=True, attestation=True)
-    assert wanted(pod(state=terminated())) == Wanted(server_head=True)
-    assert wanted(pod(state=running()), job(), now=1206) == Wanted(server_head=True)
+    assert wanted(*DONE) == Wanted(load=True, server=True, attestation=True)
+    assert wanted(pod(state=terminated())) == Wanted(server=True)
+    assert wanted(pod(state=running()), job(), now=1206) == Wanted(server=True)
     served: JsonObject = {"times": {"ready": at(40)}}
-    assert wanted(pod(state=terminated()), status=served) == Wanted(server_tail=True, attestation=True)
+    assert wanted(pod(state=terminated()), status=served) == Wanted(server=True, attestation=True)
 
 
 def test_a_run_that_is_being_deleted_is_left_alone() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from typing import Any
 
@@ -341,6 +342,42 @@ def test_workers_of_one_server_are_one() -> None:
     (kernel,) = found.linear_kernels
     assert kernel.kernel == "MacheteLinearKernel, MarlinLinearKernel"
     assert reading.cold_start.weights_seconds == 4.5
+
+
+VISION_FIRST = """vLLM model structure:
+Qwen2_5_VLForConditionalGeneration(
+  (visual): Qwen2_5_VisionTransformer(
+    (0-31): 32 x QKVParallelLinear(in=1280, out=1920)
+  )
+  (language_model): Qwen2ForCausalLM(
+    (0-27): 28 x QKVParallelLinear(quant=AWQMarlinLinearMethod, in=3584, out=2304)
+  )
+)""".splitlines()
+
+
+@pytest.mark.parametrize("workers", [2, 4, 8])
+def test_workers_that_write_into_each_others_lines_never_make_layers_unquantized(workers: int) -> None:
+    """VLLM writes the process and the line in two calls, so that those of several processes come in any order."""
+    for seed in range(100):
+        draw, log = random.Random(seed), ""
+        writes = [
+            [
+                part
+                for line in VISION_FIRST
+                for part in (f"(Worker_TP{rank} pid={rank}) ", f"INFO 11-28 10:00:00 [base_loader.py:80] {line}\n")
+            ]
+            for rank in range(workers)
+        ]
+        while any(writes):
+            log += draw.choice([each for each in writes if each]).pop(0)
+        assert read_log(log).attestation.quantized_layers != 0, log
+
+
+def test_layers_of_a_model_that_was_not_printed_to_its_end_are_not_known() -> None:
+    prefix = "(Worker pid=1) INFO 11-28 10:00:00 [base_loader.py:80] "
+    for end in ([], ["something else"], ["something else", ")"]):
+        found = read_log("\n".join(prefix + line for line in [*VISION_FIRST[:5], *end])).attestation
+        assert (found.quantized_layers, found.unquantized_layers) == (None, None), end
 
 
 # --- fingerprints ----------------------------------------------------------------------------------------------

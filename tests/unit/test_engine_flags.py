@@ -101,6 +101,14 @@ def test_owned_flags_come_with_advice() -> None:
     assert set(OWNED_FLAGS) >= CUSTOM_FLAGS
 
 
+def test_one_host_is_for_users() -> None:
+    """Where pods have IPv6 addresses the server must be told."""
+    args = ["--host=::", "--host=::1", "--host", "::"]
+    found = refused_arguments(args, settings(EngineRequest(Method.BF16)), Method.BF16)
+    assert [(one.index, one.flag) for one in found] == [(1, "--host"), (2, "--host")]
+    assert "--host=::" in found[0].advice
+
+
 def test_refused_arguments_say_where_and_what_instead() -> None:
     args = ["--max-model-len", "8192", "--quantization", "fp8", "--port=1"]
     found = refused_arguments(args, settings(EngineRequest(Method.BF16)), Method.BF16)

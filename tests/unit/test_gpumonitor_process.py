@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks.gpumonitor.monitor import Sampler
+from benchmarks.gpumonitor.readings import Ring
 from benchmarks.loadrunner.watch import GPUMonitor
 
 HERE = Path(__file__).parent
@@ -228,6 +230,30 @@ def test_a_driver_without_devices(pod: Callable[..., Pod]) -> None:
     assert (answer["gpus"], answer["summary"]) == ([], None)
     assert answer["error"].endswith("ended with status 6: No devices were found")
     assert alive(running.process.pid), "serving goes on"
+
+
+class Enough(Exception):
+    """The sampler has slept often enough."""
+
+
+def test_a_driver_that_fails_for_a_while_is_asked_again(tmp_path: Path) -> None:
+    """At first, and after readings: three failures in a row, one for each set of fields, were the end of all readings."""
+    tool, calls = tmp_path / "smi", tmp_path / "calls"
+    line = "2026/11/28 10:00:00.000, H100, GPU-1, 550, 1980, 300, 40, 0x0, 9.0"
+    tool.write_text(f'#!/bin/sh\necho >> {calls}\ncase $(wc -l < {calls}) in 4|9) echo "{line}";; esac\n')
+    tool.chmod(0o755)
+    ring, left = Ring(), iter(range(6))
+
+    def sleep(_seconds: float) -> None:
+        if next(left, None) is None:
+            raise Enough
+
+    with pytest.raises(Enough):
+        Sampler(str(tool), ring, sleep=sleep).run()
+    summary = ring.summary(0.0, 1e12)
+    assert summary is not None
+    assert summary["samples"] == 2
+    assert len(calls.read_text().splitlines()) == 9, "once it has answered, it is asked in this way only"
 
 
 def test_a_tool_that_ends_is_started_again(pod: Callable[..., Pod]) -> None:

@@ -275,7 +275,7 @@ def test_other_mount_points(path: str) -> None:
 
 def test_everything_wrong_is_said_at_once() -> None:
     found = errors(
-        engine={"args": ["--host=::"], "podTemplate": {"env": [{"name": "HOME"}]}},
+        engine={"args": ["--host=::1"], "podTemplate": {"env": [{"name": "HOME"}]}},
         baseline="nothing",
     )
     assert set(found) == {"spec.engine.args[0]", "spec.engine.podTemplate.env[0].name", "spec.baseline"}

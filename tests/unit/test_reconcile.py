@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from pydantic import ValidationError
 from rich.console import Console
@@ -22,7 +20,7 @@ from core_support.objects import (
     stored,
     study,
 )
-from core_support.pods import pod, running
+from core_support.pods import pod, running, terminated
 from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import QuantBenchmarkSpec
 from quantbench.cli.read import study as read_study
@@ -234,31 +232,78 @@ class Asked(FakeKube):
         super().__init__()
         self.asked: list[tuple[str, str, int, int | None]] = []
 
-    async def log(self, namespace: str, pod: str, container: str, **limits: Any) -> str | None:
-        self.asked.append((pod, container, limits["limit_bytes"], limits.get("tail_lines")))
-        return ""
+    async def log(
+        self, namespace: str, pod: str, container: str, *, limit_bytes: int, tail_lines: int | None = None
+    ) -> str | None:
+        self.asked.append((pod, container, limit_bytes, tail_lines))
+        return await super().log(namespace, pod, container, limit_bytes=limit_bytes, tail_lines=tail_lines)
+
+
+class Serving:
+    """A run whose server is ready and under load at 50 s."""
+
+    def __init__(self) -> None:
+        raw = run_raw(study())
+        self.name = raw["metadata"]["name"]
+        self.kube = Asked()
+        self.kube.objects["QuantBenchmarkRun", self.name] = raw
+        labelled = {"metadata": {"labels": {"quantbench.dev/run": self.name}}}
+        self.server, load = pod(state=running(), ready=40, changes=labelled), pod("load", running(15), changes=labelled)
+        for child in (self.server, load):
+            child["metadata"]["ownerReferences"][0]["uid"] = raw["metadata"]["uid"]
+            self.kube.objects["Pod", child["metadata"]["name"]] = child
+        self.kube.seconds = 50
+
+    async def look(self) -> JsonObject:
+        """One step; the verdict after it."""
+        of = Reconciler(self.kube, RUNNER, lambda: later(self.kube.seconds))  # type: ignore[arg-type]
+        await of.reconcile(Key("QuantBenchmarkRun", "bench", self.name))
+        verdict: JsonObject = self.kube.objects["QuantBenchmarkRun", self.name]["status"].get("verdict", {})
+        return verdict
 
 
 async def test_logs_are_read_with_bounds_and_only_when_needed() -> None:
-    raw = run_raw(study())
-    name = raw["metadata"]["name"]
-    kube = Asked()
-    kube.objects["QuantBenchmarkRun", name] = raw
-    server = pod(state=running(), ready=40, changes={"metadata": {"labels": {"quantbench.dev/run": name}}})
-    load = pod("load", running(15), changes={"metadata": {"labels": {"quantbench.dev/run": name}}})
-    for child in (server, load):
-        child["metadata"]["ownerReferences"][0]["uid"] = raw["metadata"]["uid"]
-        kube.objects["Pod", child["metadata"]["name"]] = child
-    kube.seconds = 50
-    of = Reconciler(kube, RUNNER, lambda: later(kube.seconds))  # type: ignore[arg-type]
-    await of.reconcile(Key("QuantBenchmarkRun", "bench", name))
-    assert kube.asked == [("demo-bf16-l1", "load", 4 * 1024 * 1024, None), ("demo-bf16-s1", "vllm", 1024 * 1024, None)]
-    server["status"] |= {"phase": "Failed"}
-    await of.reconcile(Key("QuantBenchmarkRun", "bench", name))
-    assert kube.asked[2:] == [  # What the server runs was read once.
-        ("demo-bf16-l1", "load", 4 * 1024 * 1024, None),
-        ("demo-bf16-s1", "vllm", 1024 * 1024, 2000),
-    ]
+    serving = Serving()
+    load, head = ("demo-bf16-l1", "load", 4 * 1024 * 1024, None), ("demo-bf16-s1", "vllm", 1024 * 1024, None)
+    await serving.look()
+    assert serving.kube.asked == [load, head]
+    serving.server["status"] |= {"phase": "Failed"}
+    await serving.look()
+    assert serving.kube.asked[2:] == [load, head], "a log that was read as a whole needs no second look at its end"
+
+
+STARTED = """\
+(EngineCore pid=9) INFO 11-28 10:00:00 [core.py:1] Initializing a V1 LLM engine (v0.24.0) with config: dtype=torch.bfloat16
+(EngineCore pid=9) INFO 11-28 10:00:20 [m.py:1] Model loading took 15.3 GiB and 5.1 seconds
+(APIServer pid=1) INFO:     Application startup complete.
+"""
+OOM = "(EngineCore pid=9) ERROR 11-28 10:10:00 [core.py:1] torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB."
+STREAM = """\
+(APIServer pid=1) ERROR 11-28 10:10:00 [serving.py:1] Error in chat completion stream generator.
+(APIServer pid=1) ERROR 11-28 10:10:00 [serving.py:1] vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack trace (above) for the root cause.
+"""
+MANY_STREAMS = STREAM * 5000
+"""What vLLM says of each request in flight when its engine dies, after the cause: 1.3 MB here."""
+
+
+@pytest.mark.parametrize(
+    ("log", "where"),
+    [
+        (f"{STARTED}{OOM}\n{MANY_STREAMS}", "at the beginning"),
+        (f"{STARTED}{MANY_STREAMS}{OOM}\n", "at the end"),
+        (f"{MANY_STREAMS}{OOM}\n", "at the end, and the kubelet has rotated the beginning away"),
+        (f"{OOM}\n{MANY_STREAMS}", "at the beginning of what the kubelet has kept"),
+    ],
+)
+async def test_the_cause_is_found_before_or_after_what_each_stream_says(log: str, where: str) -> None:
+    serving = Serving()
+    serving.kube.logs["demo-bf16-s1"] = STARTED
+    await serving.look()
+    serving.kube.logs["demo-bf16-s1"] = log
+    serving.server["status"]["containerStatuses"][0]["state"] = terminated(1, since=20, until=49)
+    serving.server["status"]["phase"] = "Failed"
+    verdict = await serving.look()
+    assert (verdict["name"], verdict["reason"]) == ("OutOfMemory", "UnderLoad"), where
 
 
 def test_paths_as_kubectl_prints_them() -> None:

@@ -247,14 +247,28 @@ def test_what_the_runner_is_told_is_what_the_runner_reads() -> None:
 
 
 def test_a_server_does_not_outlive_its_limits() -> None:
-    limits = {"scheduleTimeout": "10s", "startTimeout": "100s", "loadTimeout": "1000s"}
+    limits = {"scheduleTimeout": "100s", "startTimeout": "1000s", "loadTimeout": "10000s"}
     spec = study(limits=limits, loads=[{"name": "a"}, {"name": "b", "warmupPrompts": 0}], sampling={"repeats": 3})
     # 6 passes, one warm-up, and one more load timeout for the imports.
-    assert longest_life(run(spec).spec) == 110 + 8 * 1000
+    assert longest_life(run(spec).spec) == 1100 + 8 * 10000
     once = study(limits=limits, loads=[{"name": "a", "repeats": 1}, {"name": "b", "warmupPrompts": 0}])
-    assert longest_life(run(once).spec) == 110 + (1 + 3 + 1 + 1) * 1000
+    assert longest_life(run(once).spec) == 1100 + (1 + 3 + 1 + 1) * 10000
     endless = run(study(limits={"loadTimeout": "9999999h"}))
     assert pods(endless)["server"]["spec"]["activeDeadlineSeconds"] == 2**31 - 1
+
+
+def test_limits_can_be_raised_while_a_server_runs() -> None:
+    """What pods were told when they were made stays: their own deadlines leave room, and the operator's decides."""
+    short = run(study(limits={"scheduleTimeout": "1s", "startTimeout": "1s", "loadTimeout": "1s"}))
+    assert pods(short)["server"]["spec"]["activeDeadlineSeconds"] == 6 * 3600
+    assert runner_spec(short.spec)["serverReadyTimeoutSeconds"] == 6 * 3600
+
+
+def test_the_runner_takes_the_longest_limits() -> None:
+    from benchmarks.loadrunner.spec import parse_spec
+
+    endless = run(study(limits={"startTimeout": "9999999h"}))
+    assert parse_spec(json.dumps(runner_spec(endless.spec))).server_ready_timeout == 7 * 24 * 3600
 
 
 def test_names_fit_into_labels() -> None:

@@ -67,6 +67,21 @@ def test_the_work_was_done(changes: JsonObject, wanted: str | None) -> None:
     assert reason(a_pass(**changes)) == wanted
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (None, "0 of 1000 requests completed, 1000 failed"),
+        (" \n", "0 of 1000 requests completed, 1000 failed"),
+        ("Bad Request", "0 of 1000 requests completed, 1000 failed; first error: Bad Request"),
+        ("x" * 500, f"0 of 1000 requests completed, 1000 failed; first error: {'x' * 160}"),
+    ],
+)
+def test_why_requests_failed(error: str | None, said: str) -> None:
+    fault = invalid_reason(a_pass(completed=0, failed=1000, error=error), 1000, workload())
+    assert fault is not None
+    assert fault.message == said
+
+
 def test_lengths_are_free_where_the_model_decides() -> None:
     assert reason(a_pass(expectedOutputTokens=20_000), workload(ignoreEOS=False)) is None
 

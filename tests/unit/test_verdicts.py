@@ -13,7 +13,14 @@ from core_support.pods import condition, pod, running, terminated, waiting
 from quantbench.api.base import JsonObject
 from quantbench.api.names import Verdict
 from quantbench.api.run import Outcome
-from quantbench.decide.verdicts import cannot_start, load_cannot_start, load_ended, server_ended, start_timeout
+from quantbench.decide.verdicts import (
+    cannot_start,
+    load_cannot_start,
+    load_ended,
+    server_ended,
+    start_timeout,
+    unreachable,
+)
 from quantbench.observe import Pod, read_pod
 from quantbench.resources import labels
 from quantbench.results import parse_log, read_passes
@@ -115,6 +122,25 @@ def test_measured() -> None:
     assert said(found) == ("Measured", "AllPassesValid")
     assert found is not None
     assert found.message == "2 passes, all valid"
+
+
+NO_TEMPLATE = "ValueError: As of transformers v4.44, default chat template is no longer allowed"
+
+
+def test_the_server_tells_why_requests_failed() -> None:
+    """Of its log what came after its start: other errors were none of the requests'."""
+    logged = "(APIServer pid=1) ERROR 11-28 10:01:00 [serving.py:254] {}\n"
+    log = logged.format("OddError: a plugin") + "INFO:     Application startup complete.\n" + logged.format(NO_TEMPLATE)
+    refused: JsonObject = {"completed": 0, "failed": 1000, "error": "Bad Request"}
+    for other, name in (({}, "Unstable"), (refused, "Failed")):
+        found = outcome(whole(a_pass(**other), a_pass(repeat=2, **refused)), server_log=log)
+        assert said(found) == (name, "RequestsFailed")
+        assert found is not None
+        assert found.message.endswith("1000 failed; first error: Bad Request")
+        assert found.log_line == NO_TEMPLATE
+    other = outcome(whole(a_pass(), a_pass(repeat=2, expectedOutputTokens=1)), server_log=log)
+    assert other is not None
+    assert other.log_line is None, "not the server's matter"
 
 
 def test_measured_although_the_server_died_afterwards() -> None:
@@ -327,6 +353,17 @@ def test_a_load_pod_without_a_node() -> None:
 
 def test_a_running_pod_is_not_blocked() -> None:
     assert blocked(SERVING, 10_000) is None
+
+
+def test_a_server_that_listens_on_ipv4_where_pods_have_ipv6_addresses() -> None:
+    six = read_pod(pod(state=running(), changes={"status": {"podIP": "fd00:10:244::7"}}))
+    found = unreachable(six, ["--host=0.0.0.0"])
+    assert said(found) == ("Failed", "IPv6Address")
+    assert found is not None
+    assert "--host=::" in (found.hint or "")
+    assert unreachable(six, ["--host=0.0.0.0", "--host=::"]) is None
+    assert unreachable(SERVING, ["--host=0.0.0.0"]) is None
+    assert unreachable(read_pod(pod(scheduled=None)), ["--host=0.0.0.0"]) is None
 
 
 def test_not_ready_in_time() -> None:

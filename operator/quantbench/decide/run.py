@@ -47,6 +47,7 @@ class Evidence:
 
     load_log: LoadLog = NO_LOG
     server_log: str | None = None
+    """Of a long one the beginning and the end."""
     rejection: str | None = None
     rejection_is_final: bool = False
     server_head: str | None = None
@@ -58,8 +59,7 @@ class Wanted:
     """Which logs a decision needs: reading them costs the API server and the node."""
 
     load: bool = False
-    server_head: bool = False
-    server_tail: bool = False
+    server: bool = False
     attestation: bool = False
     """The beginning of the log of a server that is or was ready: asked for until it could be read once."""
 
@@ -76,7 +76,7 @@ def wanted_logs(run: Run, children: Children, now: datetime) -> Wanted:
     needs_server = server.ended or load_ended or deadlines.start_overdue(run.status, server, run.spec.limits, now)
     was_ready = bool(server.ready_at or run.status.times.ready)
     unread = run.status.attestation is None and (was_ready or load_ended)
-    return Wanted(load_started, needs_server and not was_ready, needs_server and was_ready, unread)
+    return Wanted(load_started, needs_server, unread)
 
 
 def decide_run(run: Run, children: Children, evidence: Evidence, runner: RunnerImage, now: datetime) -> Decision:
@@ -222,7 +222,7 @@ class _Step:
             ready = bool(self.status.times.ready)
             return verdicts.server_ended(server, self.evidence.server_log, self.now, ready=ready)
         waited = (self.now, CONFIGURATION_GRACE, limits, self.status.times.blocked)
-        blocked = verdicts.cannot_start(server, *waited)
+        blocked = verdicts.unreachable(server, self.run.spec.engine.args) or verdicts.cannot_start(server, *waited)
         if blocked is None and load is not None:
             blocked = verdicts.load_cannot_start(load, *waited)
         if blocked:

@@ -7,7 +7,9 @@ from quantbench import times
 from quantbench.api.names import Verdict
 from quantbench.api.run import Outcome, Pass, RunLimits, RunLoadPlan
 from quantbench.decide.causes import image_hint, reference_hint, unschedulable_hint
-from quantbench.engine.diagnosis import Diagnosis, diagnose
+from quantbench.engine.diagnosis import Diagnosis, diagnose, find_cause
+from quantbench.engine.flags import IPV6_HOST
+from quantbench.engine.signatures import SERVER_STARTED
 from quantbench.observe import Pod, Termination
 from quantbench.results import LoadLog, check_complete, missing_passes
 from quantbench.validity import VERDICTS, Fault
@@ -59,8 +61,9 @@ def server_ended(server: Pod, log: str | None, now: datetime, *, ready: bool) ->
         return Outcome(
             name=Verdict.TIMED_OUT,
             reason="ServerDeadline",
-            message="the server pod outlived every limit",
-            hint="raise limits.startTimeout and limits.loadTimeout",
+            message="the server pod outlived every limit that held when it was made",
+            hint="raise limits.startTimeout or limits.loadTimeout, then delete the run: its next server has a later"
+            " deadline",
         )
     if ended is None and server.reason:  # The kubelet did not admit it: there is no container and no log.
         hint = reference_hint(f"{server.reason} {server.message}")
@@ -72,7 +75,7 @@ def server_ended(server: Pod, log: str | None, now: datetime, *, ready: bool) ->
             message=f"the server's container exceeded its memory limit {where}",
             hint="raise engine.podTemplate.resources.limits.memory",
         )
-    found = diagnose(log or "", ended.exit_code if ended else None)
+    found = diagnose(log or "", ended.exit_code if ended else None, served=ready)
     what = f"the server ended {where}" + (f" with exit code {ended.exit_code}" if ended else "")
     if log is None and found.reason == "Unknown":
         return failed("LogUnavailable", f"{what}, and its log cannot be read")
@@ -134,7 +137,7 @@ def load_ended(
         return None
     fault = check_complete(log, ended.message if ended else None)
     if fault is None:
-        return _measured(plan, passes, log)
+        return _measured(plan, passes, log, server_log)
     if server and server.ended:
         return server_ended(server, server_log, now, ready=bool(passes) or log.ready)
     if fault.reason in SERVER_FAULTS and ended_within(load, SERVER_END_GRACE, now):
@@ -144,7 +147,7 @@ def load_ended(
 
 def _silent(fault: Fault, log: str | None) -> Outcome:
     """The verdict over a server that answers no more and does not end: only its log can tell."""
-    found = diagnose(log or "", None)
+    found = diagnose(log or "", None, served=True)
     if found.known:
         return _told(found, "the server answered no more, and has not ended")
     message = f"{fault.message}; the server's container has not ended"
@@ -160,7 +163,7 @@ def _load_fault(fault: Fault) -> Outcome:
     return failed(fault.reason, fault.message, hint=LOAD_HINTS.get(fault.reason))
 
 
-def _measured(plan: RunLoadPlan, passes: Sequence[Pass], log: LoadLog) -> Outcome:
+def _measured(plan: RunLoadPlan, passes: Sequence[Pass], log: LoadLog, server_log: str | None) -> Outcome:
     missing = missing_passes(passes, plan)
     if missing:
         return failed("ResultIncomplete", f"passes without a readable result: {', '.join(missing)[:900]}")
@@ -174,7 +177,11 @@ def _measured(plan: RunLoadPlan, passes: Sequence[Pass], log: LoadLog) -> Outcom
     reason = first.invalid_reason or "Invalid"
     verdict = Verdict.UNSTABLE if first.load in with_valid else VERDICTS.get(reason, Verdict.FAILED)
     message = f"{len(invalid)} of {len(passes)} passes are invalid, first {first.load}/{first.repeat}: {first.message}"
-    return Outcome(name=verdict, reason=reason, message=message)
+    # What the server logged before it was ready is not about requests.
+    logged = (server_log or "").rpartition(SERVER_STARTED)[2] if reason == "RequestsFailed" else ""
+    cause = find_cause(logged)
+    line, hint = (cause.line, cause.hint[:512] or None) if cause else (None, None)
+    return Outcome(name=verdict, reason=reason, message=message, log_line=line, hint=hint)
 
 
 def _repeated(plan: RunLoadPlan, log: LoadLog) -> str:
@@ -219,6 +226,14 @@ def cannot_start(
         hint = reference_hint(waiting.message)
         return failed(waiting.reason, f"{waiting.reason}: {waiting.message}", hint=hint)
     return None
+
+
+def unreachable(server: Pod, args: Sequence[str]) -> Outcome | None:
+    """A server that listens on IPv4 in a pod whose address is an IPv6 one: neither probe nor load ever reach it."""
+    if ":" not in (server.address or "") or IPV6_HOST in args:
+        return None
+    message = f"pod {server.name} has the IPv6 address {server.address}, and its server listens on IPv4"
+    return failed("IPv6Address", message, hint=f"add {IPV6_HOST} to engine.args")
 
 
 def load_cannot_start(

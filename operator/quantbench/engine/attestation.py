@@ -22,6 +22,7 @@ from quantbench.engine.log_patterns import (
     LAYER,
     ONLY_KERNELS,
     PATTERNS,
+    QUANTIZED_LAYER,
     VERSION_LINES,
     Pattern,
 )
@@ -47,34 +48,40 @@ class Reading:
 
 
 class _Structure:
-    """Counts the layers of one printed model; lines of other processes do not come here."""
+    """Counts the layers of one printed model, by the lines of one process.
+
+    Workers write into each other's lines: what does not nest is not one model's print, and never becomes ``whole``.
+    """
 
     def __init__(self) -> None:
         self.quantized = self.unquantized = self.seen = 0
-        self.over = False
+        self.over = self.whole = False
         self.example = ""
         self._groups: list[tuple[int, int]] = []
         """Indentation and multiplicity of the modules around the current line."""
 
     def add(self, text: str) -> None:
         self.seen += 1
-        match = LAYER.match(text)
-        if match is None:
-            # The model's own line comes first; but for closing brackets, any other line ends it.
-            ends = self.seen > 1 and text.strip() not in (")", "")
-            self.over = ends or self.seen > _MOST_STRUCTURE
-            return
-        indent, count = len(match["indent"]), int(match["count"] or 1)
-        while self._groups and self._groups[-1][0] >= indent:
+        content = text.lstrip()
+        indent, match = len(text) - len(content), LAYER.match(text)
+        outer, times = self._groups[-1] if self._groups else (-1, 1)
+        if content == ")" and indent == outer:
             self._groups.pop()
-        times = count * (self._groups[-1][1] if self._groups else 1)
-        self._groups.append((indent, min(times, 10**9)))
-        if not COUNTED_KINDS.fullmatch(match["kind"]):
+            self.over = self.whole = not self._groups
+            return
+        # The model's own line comes first, and is no layer of anything.
+        if indent <= outer or (match is None) == bool(self._groups) or self.seen > _MOST_STRUCTURE:
+            self.over = True
+            return
+        times = min(times * int(match["count"] or 1) if match else 1, 10**9)
+        if content.endswith("("):
+            self._groups.append((indent, times))
+        if match is None or not COUNTED_KINDS.fullmatch(match["kind"]):
             return
         if "quant=" in match["info"]:
             self.quantized += times
-            self.example = self.example or text.strip()
-        elif match["info"].endswith(")"):  # Else it holds other modules, which are counted.
+            self.example = self.example or content
+        elif not content.endswith("("):  # Else it holds other modules, which are counted.
             self.unquantized += times
 
 
@@ -85,6 +92,8 @@ class _Facts:
     kernels: dict[str, set[str]] = field(default_factory=dict)
     attention: set[str] = field(default_factory=set)
     structures: dict[str, _Structure] = field(default_factory=dict)
+    quantized: bool = False
+    """Some line of the log, whoever seems to have written it, is one of a quantized layer."""
     lines: dict[str, str] = field(default_factory=dict)
 
     def take(self, pattern: Pattern, match: re.Match[str], line: Line) -> None:
@@ -140,6 +149,7 @@ def read_log(log: str, expected: EngineVersion = NEWEST) -> Reading:
         structure = facts.structures.get(line.process)
         if structure is not None and not structure.over:
             structure.add(line.text)
+        facts.quantized = facts.quantized or ("quant=" in line.text and bool(QUANTIZED_LAYER.search(line.text)))
         for pattern, expression in patterns:
             if pattern.needle in line.text and (match := expression.search(line.text)):
                 facts.take(pattern, match, line)
@@ -178,8 +188,10 @@ def _attestation(facts: _Facts, version: EngineVersion | None) -> Attestation:
     kernels = {layer: ", ".join(sorted(names)) for layer, names in facts.kernels.items()}
     if not kernels and quantization and version:
         kernels = {row.quantization: row.kernel for row in ONLY_KERNELS if row.holds(quantization, version)}
-    structure = max(facts.structures.values(), key=lambda s: s.quantized + s.unquantized, default=_Structure())
-    counted = structure.quantized + structure.unquantized > 0
+    whole = (structure for structure in facts.structures.values() if structure.whole)
+    structure = max(whole, key=lambda s: s.quantized + s.unquantized, default=_Structure())
+    # Workers write into each other's lines: what one seems not to have printed, another one may have.
+    counted = structure.quantized > 0 or (structure.unquantized > 0 and not facts.quantized)
     if structure.example:
         facts.lines["quantized_layer"] = structure.example[:LONGEST_EVIDENCE]
     return Attestation(

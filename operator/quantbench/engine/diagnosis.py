@@ -67,13 +67,14 @@ class _Line(NamedTuple):
     """It tells of an attempt that is repeated or done without, or belongs to the traceback of one."""
 
 
-def diagnose(log: str, exit_code: int | None) -> Diagnosis:
+def diagnose(log: str, exit_code: int | None, *, served: bool = False) -> Diagnosis:
     """The first cause of the failure in ``log``, else what the exit status says, else the last line.
 
-    ``exit_code`` is None while the server runs, for instance when it did not become ready in time. Whether
-    Kubernetes evicted or OOM-killed the pod is not for this function: the pod's status says so.
+    ``exit_code`` is None while the server runs, for instance when it did not become ready in time. ``served``: it is
+    known to have been ready, whether or not the log still tells of its start. Whether Kubernetes evicted or OOM-killed
+    the pod is not for this function: the pod's status says so.
     """
-    lines = list(_lines(log))
+    lines = list(_lines(log, served))
     cause = _cause(lines, exit_code)
     if cause is not None:
         return cause
@@ -115,8 +116,8 @@ def _cause(lines: Sequence[_Line], exit_code: int | None) -> Diagnosis | None:
     return None
 
 
-def _lines(log: str) -> Iterator[_Line]:
-    stage, after_shutdown = Stage.LOAD, False
+def _lines(log: str, served: bool = False) -> Iterator[_Line]:
+    stage, after_shutdown = Stage.SERVING if served else Stage.LOAD, False
     handled_records: set[tuple[str, str]] = set()
     for raw in log.splitlines():
         text, level, process, record = strip(raw[:_LOOKED_AT])
@@ -130,7 +131,7 @@ def _lines(log: str) -> Iterator[_Line]:
             if record:
                 handled_records.add((process, record))
         yield _Line(text, level, stage, after_shutdown, handled)
-        for mark, next_stage in STAGE_MARKS:
+        for mark, next_stage in () if served else STAGE_MARKS:
             if mark in text:
                 stage = next_stage
 

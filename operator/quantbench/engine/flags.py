@@ -48,6 +48,9 @@ _LOGS = "the operator reads the server's configuration from its log"
 _PREFIX = "prefix caching stays off, because a repeat of the same prompts would be answered from the cache"
 _SAMPLING = "set workload.temperature; all other sampling defaults are vLLM's own, the same for every variant"
 
+IPV6_HOST = "--host=::"
+"""For servers whose pods have IPv6 addresses: vLLM then listens on those, and on IPv4 as well."""
+
 OWNED_FLAGS: Mapping[str, str] = {
     "--model": "set spec.model, or model of the variant",
     "--tokenizer": "set tokenizer of the variant",
@@ -64,7 +67,7 @@ OWNED_FLAGS: Mapping[str, str] = {
     "--no-enable-prefix-caching": _PREFIX,
     "--generation-config": _SAMPLING,
     "--override-generation-config": _SAMPLING,
-    "--host": _FIXED,
+    "--host": f"{_FIXED}; where pods have IPv6 addresses, {IPV6_HOST} may be added",
     "--port": _FIXED,
     "--uds": _FIXED,
     "--grpc": _PLAIN,
@@ -160,6 +163,8 @@ def refused_arguments(args: Sequence[str], settings: EngineSettings, method: Met
     refused = []
     for index, arg in enumerate(args):
         flag = owned_flag(arg)
+        if arg == IPV6_HOST:
+            continue
         if flag is not None and not (method is Method.CUSTOM and flag in CUSTOM_FLAGS):
             refused.append(RefusedArgument(index, flag, OWNED_FLAGS[flag]))
             continue

@@ -103,6 +103,8 @@ LAYER = re.compile(
 has ``quant=CLASS`` unless its method is an unquantized one."""
 COUNTED_KINDS = re.compile(r"\w*Linear|\w*MoE\w*", re.ASCII)
 """Modules that quantization is about: linear layers and experts. Embeddings and the output layer are of other kinds."""
+QUANTIZED_LAYER = re.compile(r"(?:Linear|MoE\w{0,120})\([^()]{0,400}\bquant=", re.ASCII)
+"""One of them in a line that need not be whole."""
 
 
 @dataclass(frozen=True)

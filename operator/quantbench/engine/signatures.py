@@ -28,12 +28,13 @@ MEMORY_HINTS = {
     Stage.WARM_UP: "lower --gpu-memory-utilization, engine.maxNumSeqs or engine.maxNumBatchedTokens",
     Stage.SERVING: "lower --gpu-memory-utilization or engine.maxNumBatchedTokens: serving takes more than warm-up did",
 }
+SERVER_STARTED = "Application startup complete"
 STAGE_MARKS = (
     ("Model loading took", Stage.WARM_UP),
     ("Available KV cache memory", Stage.KV_CACHE),
     ("Capturing CUDA graph", Stage.WARM_UP),
     ("init engine (profile", Stage.WARM_UP),
-    ("Application startup complete", Stage.SERVING),
+    (SERVER_STARTED, Stage.SERVING),
 )
 """Lines that end a stage, with the stage that they begin. The first stage is ``LOAD``; profiling and CUDA graphs, which
 stand before and after the taking of the KV cache, are one."""

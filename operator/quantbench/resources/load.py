@@ -7,10 +7,12 @@ from quantbench.api.run import QuantBenchmarkRunSpec
 from quantbench.resources import labels
 from quantbench.resources.pods import RUNNER_PATH, amounts, child_labels, container, metadata, pod_spec
 from quantbench.resources.programs import RunnerImage, bring
-from quantbench.resources.server import GPU_MONITOR_PORT, PORT
+from quantbench.resources.server import GPU_MONITOR_PORT, PORT, longest_life
 from quantbench.results import prompts, warmup_prompts
 
 CONTAINER = "load"
+LONGEST_WAIT = 7 * 24 * 3600
+"""Longest time that the load runner takes to wait for the server [s]."""
 
 
 def load_name(run_name: str, attempt: int) -> str:
@@ -70,7 +72,7 @@ def _beside_the_server(run_name: str, attempt: int) -> JsonObject:
 
 def runner_spec(spec: QuantBenchmarkRunSpec) -> JsonObject:
     """What the load runner is told, as JSON in its environment."""
-    workload, limits = spec.load.workload, spec.limits
+    workload = spec.load.workload
     return {
         "schema": 1,
         "engineVersion": spec.engine.version,
@@ -81,7 +83,8 @@ def runner_spec(spec: QuantBenchmarkRunSpec) -> JsonObject:
         "temperature": workload.temperature,
         "seed": workload.seed,
         "percentiles": [50, 90, 99],
-        "serverReadyTimeoutSeconds": limits.start_timeout_seconds,
+        # limits.startTimeout may change while it waits: holding a server to it is for the operator.
+        "serverReadyTimeoutSeconds": min(longest_life(spec), LONGEST_WAIT),
         "loads": [
             {
                 "name": load.name,

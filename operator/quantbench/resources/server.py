@@ -10,6 +10,8 @@ from quantbench.results import warmup_prompts
 PORT = 8000
 GPU_MONITOR_PORT = 8001
 CONTAINER = "vllm"
+SHORTEST_DEADLINE = 6 * 3600
+"""A pod's deadline cannot be put off: so much [s] it leaves for limits that are raised while a server runs."""
 
 
 def server_name(run_name: str, attempt: int) -> str:
@@ -62,9 +64,9 @@ def server_pod(
 
 
 def longest_life(spec: QuantBenchmarkRunSpec) -> int:
-    """Upper bound of a server's life when every stage takes as long as it may [s]."""
+    """After how long a server ends without the operator [s]: when every stage has taken as long as it may, or later."""
     limits, plan = spec.limits, spec.load
     warmups = sum(1 for load in plan.loads if warmup_prompts(load, plan.workload))
     passes = plan.passes + warmups
     life = limits.schedule_timeout_seconds + limits.start_timeout_seconds + (passes + 1) * limits.load_timeout_seconds
-    return min(life, MAX_SECONDS)
+    return min(max(life, SHORTEST_DEADLINE), MAX_SECONDS)

@@ -69,7 +69,10 @@ class FakeKube:
         self, namespace: str, pod: str, container: str, *, limit_bytes: int, tail_lines: int | None = None
     ) -> str | None:
         found = self.logs.get(pod, "")
-        return found if found is None else found[:limit_bytes]
+        if found is None:
+            return None
+        part = found if tail_lines is None else "".join(found.splitlines(keepends=True)[-tail_lines:])
+        return part.encode()[:limit_bytes].decode(errors="replace")
 
     async def apply(self, manifest: JsonObject) -> JsonObject:
         kind, name = manifest["kind"], manifest["metadata"]["name"]
