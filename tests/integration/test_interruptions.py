@@ -302,6 +302,30 @@ async def test_job_deleted_by_someone(lab: Lab) -> None:
     assert run["status"]["attempt"] == 2
 
 
+async def test_budget_spent_by_a_lost_server(lab: Lab) -> None:
+    """No server is started in its stead, and the study is complete; a raised budget lets both go on."""
+    held = await Held.at(lab, "Loading")
+    space = held.space
+    await space.edit({"limits": {"gpuHours": 1e-9}})
+    await space.until(
+        lambda: any(run["spec"]["limits"].get("budgetSpent") for run in space.runs()),
+        about="the run is told that the budget is spent",
+    )
+    await lab.api.delete("Pod", space.name, space.ever("Pod", "server")[0].name)
+    held.free.set()
+    complete = await space.until_complete()
+    assert space.condition("Complete")["reason"] == "BudgetSpent"
+    assert (space.stage(held.variant), complete["status"]["activeRuns"]) == ("BudgetSpent", 0)
+    await held.operator.controller.resync()
+    await held.operator.idle()
+    assert len(space.ever("Pod", "server")) == 1
+    await space.edit({"limits": {"gpuHours": 10}})
+    await space.until(lambda: len(space.verdicts()) == 2, about="both runs ended")
+    await space.until_complete()
+    assert set(space.verdicts().values()) == {"Measured/AllPassesValid"}
+    held.invariants.check(abandoned=True)
+
+
 async def test_next_server_waits_until_the_last_one_is_gone(lab: Lab) -> None:
     """A pod that is asked to go still holds its GPU."""
     held = await Held.at(lab, "Releasing")

@@ -468,6 +468,44 @@ def test_a_finished_measurement_is_kept_although_suspended() -> None:
     assert verdict(decide(*DONE, now=121, load_log=text(GOOD), suspend=True)) == ("Measured", "AllPassesValid")
 
 
+# --- a spent budget ---------------------------------------------------------------------------------------------
+
+SPENT = {"budgetSpent": True}
+NO_BUDGET = ("False", "BudgetSpent", "limits.gpuHours is spent: raise it to go on")
+
+
+@pytest.mark.parametrize("how", ["new", "lost", "resumed"])
+def test_no_server_is_started_while_the_budget_is_spent(how: str) -> None:
+    status = {
+        "new": None,
+        "lost": decide(job(), status=RECORDED, now=70, limits=SPENT).status,
+        "resumed": decide(status={"attempt": 2}, now=70, suspend=True, limits=SPENT).status,
+    }[how]
+    waiting_for_it = decide(status=status, now=80, limits=SPENT)
+    assert (stage(waiting_for_it), waiting_for_it.actions) == (NO_BUDGET, ())
+    # Raised a day later, it has the whole time for scheduling again.
+    raised = decide(status=waiting_for_it.status, now=86400)
+    assert created(raised) == ["Pod"]
+    assert next_status(raised).times.requested == at(86400)
+
+
+def test_a_server_without_a_node_is_taken_back_when_the_budget_is_spent() -> None:
+    back = decide(pod(scheduled=None), status=RECORDED, limits=SPENT)
+    assert (next_status(back).attempt, next_status(back).lost, back.actions) == (2, 0, ())
+    following = decide(pod(scheduled=None), status=back.status, now=11, limits=SPENT)
+    assert (stage(following), removed(following)) == (NO_BUDGET, [("Pod", "demo-bf16-s1")])
+    # One that has a node is finished.
+    assert created(decide(pod(), limits=SPENT)) == ["Job"]
+    assert verdict(decide(*DONE, now=121, load_log=text(GOOD), limits=SPENT)) == ("Measured", "AllPassesValid")
+
+
+def test_time_without_budget_is_no_time_without_quota() -> None:
+    refused = {"times": {"requested": at(0)}}
+    for held in (decide(status=refused, now=800, limits=SPENT), decide(status=refused, now=800, suspend=True)):
+        raised = decide(status=held.status, now=9000)
+        assert verdict(decide(status=raised.status, now=9001, rejection="exceeded quota")) is None
+
+
 # --- refusals of the API server --------------------------------------------------------------------------------
 
 
