@@ -8,12 +8,13 @@ import pytest
 import pytest_asyncio
 
 from harness import lives
-from harness.api import Refused, path_of
+from harness.api import JsonObject, Refused, path_of
 from harness.invariants import Invariants
 from harness.kubelet import NODE_LABEL
 from harness.lab import Lab
 from harness.operator import Operator
 from harness.study import Space, study
+from quantbench.observe import owned_by
 
 STAGES = ("Scheduling", "Starting", "Loading", "Releasing")
 GATE = "quantbench.dev/test-gate"
@@ -95,6 +96,37 @@ async def test_deleted(held: Held) -> None:
     assert {run["metadata"]["uid"] for run in space.runs()}.isdisjoint(old)
     assert [run["status"]["attempt"] for run in space.runs()] == [1, 1]
     assert not space.children()
+
+
+@pytest.mark.parametrize("propagation", ["Background", "Orphan"])
+async def test_run_deleted(held: Held, propagation: str) -> None:
+    """It is measured afresh: by a server of its own, without a pass of the one before, at the cost of no retry."""
+    space, there = held.space, asyncio.Event()
+    before = space.run(held.variant)
+    assert before is not None
+    old = [seen for kind in ("Pod", "Job") for seen in space.ever(kind)]
+    # Containers take a moment to end, which the next run is sooner there than.
+    held.lab.kubelet.unmounting[space.name] = there
+    path = path_of("QuantBenchmarkRun", space.name, before["metadata"]["name"])
+    await held.lab.api.call("DELETE", path, {"propagationPolicy": propagation})
+    await space.until(lambda: afresh(space, before), about="the run is made anew")
+    await held.operator.idle()
+    there.set()
+    await held.let_go()
+    await space.until_complete()
+    run = space.run(held.variant)
+    assert run is not None
+    assert space.verdicts() == {"bf16": "Measured/AllPassesValid", "int8": "Measured/AllPassesValid"}
+    assert (run["status"]["attempt"], run["status"].get("lost", 0), len(run["status"]["passes"])) == (1, 0, 4)
+    assert run["status"]["server"]["uid"] not in [seen.uid for seen in old]
+    adopted = [seen.name for seen in old if owned_by(seen.raw, run["metadata"]["uid"])]
+    assert not adopted
+
+
+def afresh(space: Space, before: JsonObject) -> bool:
+    """Whether a run of the same name has taken another's place."""
+    uids = {run["metadata"]["uid"] for run in space.runs() if run["metadata"]["name"] == before["metadata"]["name"]}
+    return bool(uids) and before["metadata"]["uid"] not in uids
 
 
 async def test_suspended_and_resumed(held: Held) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from core_support.logs import a_pass, event, seal, server_log, text, unix, whole
-from core_support.objects import RUNNER, at, ended, later, pass_json, run, study
+from core_support.objects import RUNNER, at, ended, later, merged, pass_json, run, study
 from core_support.pods import condition, deleted, job, pod, running, terminated, waiting
 from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import QuantBenchmarkSpec
@@ -365,6 +365,31 @@ def test_the_next_server_waits_until_the_last_one_is_gone() -> None:
     stuck = decide(going, status=lost, now=391)
     assert created(stuck) == ["Pod"]
     assert "pod demo-bf16-s1 on node node-1" in stage(stuck)[2]
+
+
+def of_a_namesake(raw: JsonObject) -> JsonObject:
+    return merged(raw, {"metadata": {"ownerReferences": [{"kind": "QuantBenchmarkRun", "uid": "an-earlier-run"}]}})
+
+
+def test_what_a_deleted_run_has_left_goes_before_a_server_is_made() -> None:
+    """Its children have the names of the next ones: applied over, they would be taken for the new run's."""
+    left = [of_a_namesake(raw) for raw in LOADING[:2]]
+    decision = decide(*left, LOADING[2], now=70)
+    assert (created(decision), stage(decision)[1]) == ([], "Pending")
+    assert removed(decision) == [("Job", "demo-bf16-l1"), ("Pod", "demo-bf16-s1"), ("Pod", "demo-bf16-l1")]
+    going = [deleted(raw, 71, grace=1) for raw in left[:1]]
+    assert decide(*going, now=72, status=decision.status).actions == ()
+    fresh = decide(now=73, status=decision.status)
+    assert (created(fresh), next_status(fresh).attempt, next_status(fresh).lost) == (["Pod"], 1, 0)
+
+
+def test_a_server_of_a_deleted_run_that_does_not_end_keeps_its_name() -> None:
+    stuck = deleted(of_a_namesake(pod(state=running())), 60, grace=1)
+    aside = decide(stuck, now=362)
+    assert (aside.actions, next_status(aside).attempt, next_status(aside).lost) == ((), 2, 0)
+    (apply,) = decide(stuck, now=363, status=aside.status).actions
+    assert isinstance(apply, Apply)
+    assert apply.manifest["metadata"]["name"].endswith("-s2")
 
 
 def test_what_lost_servers_cost_is_counted() -> None:

@@ -123,13 +123,17 @@ class _Step:
         return self.held(server) or self.proceed(server)
 
     def start(self) -> Decision:
-        """Create the server pod, once the pods of an earlier attempt are gone: until then they hold their GPUs."""
+        """Create the server pod, once those of an earlier attempt or namesake are gone: until then they hold GPUs."""
         old = Children(stale_pods=self.children.stale_pods, stale_jobs=self.children.stale_jobs).left
         stuck = deadlines.stuck(old, self.now)
         if old and not stuck:
             return self.decision(
                 Stage.PENDING, "waiting for the pods of the last attempt to end", removals.stale(self.children)
             )
+        if any(child.attempt == self.status.attempt for child in old):
+            # A namesake's, which keeps its name: applied over, it would be taken for this run's.
+            self.next_attempt()
+            return self.decision(Stage.PENDING, f"{stuck} does not end; another name is used", requeue=0.2)
         run, when = self.run, self.status.times
         requested = when.model_copy(update={"requested": when.requested or times.render(self.now)})
         self.status = self.status.model_copy(update={"times": requested})
