@@ -308,12 +308,16 @@ def test_a_load_pod_that_the_job_controller_may_not_make() -> None:
     missing = "the Job controller made no pod: quota or admission policy, see kubectl describe job demo-bf16-l1"
     assert stage(decide(server, job(), now=69))[2] == missing
     assert stage(decide(pod(state=running()), job(), now=69))[1:] == ("Starting", missing)
-    # A GPU waits, so the limit for scheduling counts only as far as it is short.
-    for limits, until in (({}, 308), ({"scheduleTimeoutSeconds": 100}, 108), ({"scheduleTimeoutSeconds": 1}, 68)):
+    # A GPU waits from when the server is ready, so the limit for scheduling counts only as far as it is short.
+    for limits, until in (({}, 340), ({"scheduleTimeoutSeconds": 100}, 140), ({"scheduleTimeoutSeconds": 1}, 68)):
         assert verdict(decide(server, job(), now=until, limits=limits)) is None
         late = decide(server, job(), now=until + 1, limits=limits)
         assert verdict(late) == ("Unschedulable", "LoadPodMissing")
         assert stage(late)[2] == missing
+    # While the model loads, no load pod is needed; one that is asked for late has its time as well.
+    assert verdict(decide(pod(state=running()), job(), now=1000)) is None
+    assert verdict(decide(server, job(created=200), now=500)) is None
+    assert verdict(decide(server, job(created=200), now=501)) == ("Unschedulable", "LoadPodMissing")
 
 
 # --- losses ----------------------------------------------------------------------------------------------------
@@ -554,6 +558,18 @@ def test_a_quota_may_become_free() -> None:
     assert stage(first) == ("False", "Scheduling", "exceeded quota")
     late = decide(rejection="exceeded quota", status={"times": {"requested": at(0)}}, now=901)
     assert verdict(late) == ("Unschedulable", "PodForbidden")
+
+
+@pytest.mark.parametrize("limits", [{}, {"scheduleTimeoutSeconds": 12 * 3600}])
+def test_a_refused_load_job_has_the_time_that_a_ready_server_may_wait(limits: JsonObject) -> None:
+    """However long the server itself has waited for its node, and may."""
+    placed = {"requested": at(0), "serverCreated": at(0), "scheduled": at(895)}
+    loads: JsonObject = {**RECORDED, "times": placed}
+    assert verdict(decide(pod(scheduled=895), status=loads, now=901, rejection="webhook away", limits=limits)) is None
+    serves = {**RECORDED, "times": {**placed, "ready": at(1000)}}
+    for now, expected in ((1300, None), (1301, ("Unschedulable", "PodForbidden"))):
+        refused = decide(pod(scheduled=895), status=serves, now=now, rejection="denied", limits=limits)
+        assert verdict(refused) == expected
 
 
 def test_a_resumed_run_has_the_whole_time_again() -> None:

@@ -231,7 +231,7 @@ class _Step:
             return blocked
         if deadlines.start_overdue(self.run.status, server, limits, self.now):
             return verdicts.start_timeout(server, self.evidence.server_log, limits)
-        missing = deadlines.load_pod_overdue(self.children, limits, self.now)
+        missing = deadlines.load_pod_overdue(self.status, self.children, limits, self.now)
         passes = len(self.current_passes())
         return missing or deadlines.load_timeout(self.status, self.events(), passes, limits, self.now)
 
@@ -287,11 +287,13 @@ class _Step:
 
     def rejected(self, why: str) -> Decision:
         """The API server refused a child: for good, or because of a quota that may become free."""
-        waited = self.now - times.parse(self.status.times.requested or self.run.created_at)
-        limit = self.run.spec.limits.schedule_timeout_seconds
         if self.evidence.rejection_is_final:
             return self.end(verdicts.failed("PodRejected", why))
-        if waited > timedelta(seconds=limit):
+        limits = self.run.spec.limits
+        asked = times.parse(self.status.times.requested or self.run.created_at)
+        late = self.now - asked > timedelta(seconds=limits.schedule_timeout_seconds)
+        # With a server it is the load Job that was refused, however long the server took to get its node.
+        if deadlines.waited_for_load(self.status, limits, self.now) if self.status.server else late:
             return self.end(Outcome(name=Verdict.UNSCHEDULABLE, reason="PodForbidden", message=why[:1024]))
         return self.decision(Stage.SCHEDULING, why, requeue=5.0)
 
