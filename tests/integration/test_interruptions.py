@@ -343,7 +343,12 @@ async def test_budget_spent_by_a_lost_server(lab: Lab) -> None:
         lambda: any(run["spec"]["limits"].get("budgetSpent") for run in space.runs()),
         about="the run is told that the budget is spent",
     )
-    await lab.api.delete("Pod", space.name, space.ever("Pod", "server")[0].name)
+    (server,) = space.ever("Pod", "server")
+    life = lab.kubelet.life(space.name, server.name)
+    assert life is not None
+    await lab.api.delete("Pod", space.name, server.name)
+    # Let go any earlier, the last pass could still end before the deletion reaches the node.
+    await life.over.wait()
     held.free.set()
     complete = await space.until_complete()
     assert space.condition("Complete")["reason"] == "BudgetSpent"
