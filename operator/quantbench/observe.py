@@ -290,21 +290,21 @@ def owned_by(child: Mapping[str, Any], uid: str) -> bool:
 def children(
     pods: Iterable[JsonObject], jobs: Iterable[JsonObject], run_uid: str, attempt: int, *, since: str = ""
 ) -> Children:
-    """Sort a run's pods and jobs, which carry its label, into the current attempt's and stale ones.
+    """Sort the pods and jobs that carry a run's label into the current attempt's and stale ones.
 
-    A load pod whose Job is gone is still the run's: it may hold a result, and nobody else would remove it. Older than
-    the run (created ``since``) it is what a namesake has left, and stale.
+    What is not the run's own was left by a deleted namesake: stale, because it holds a GPU, and the names of the run's
+    children. A load pod whose Job is gone is still the run's, for it may hold a result, unless it is older than the
+    run (created ``since``).
     """
     jobs = list(jobs)
-    own_jobs = [read_job(job) for job in jobs if owned_by(job, run_uid)]
-    owners, there = {run_uid, *(job.uid for job in own_jobs)}, {read_job(job).uid for job in jobs}
+    own_jobs, all_jobs = [read_job(job) for job in jobs if owned_by(job, run_uid)], [read_job(job) for job in jobs]
+    owners, there = {run_uid, *(job.uid for job in own_jobs)}, {job.uid for job in all_jobs}
     server, load, stale = None, None, []
     for raw in pods:
         pod, component = read_pod(raw), label(raw, labels.COMPONENT)
-        left_behind = component == labels.LOAD and _without_job(raw, there)
-        if not left_behind and not any(owned_by(raw, uid) for uid in owners):
-            continue
-        if pod.attempt != attempt or (left_behind and pod.created_at < since):
+        left_behind = component == labels.LOAD and _without_job(raw, there) and pod.created_at >= since
+        own = left_behind or any(owned_by(raw, uid) for uid in owners)
+        if not own or pod.attempt != attempt:
             stale.append(pod)
         elif component == labels.SERVER:
             server = pod
@@ -316,7 +316,7 @@ def children(
         job=current[0] if current else None,
         load=load,
         stale_pods=tuple(stale),
-        stale_jobs=tuple(job for job in own_jobs if job.attempt != attempt),
+        stale_jobs=tuple(job for job in all_jobs if job not in current),
     )
 
 

@@ -267,13 +267,14 @@ def run_spec(name: str, spec: QuantBenchmarkSpec, plan: Plan, run: PlannedRun) -
     )
 
 
-def run_limits(spec: QuantBenchmarkSpec) -> RunLimits:
+def run_limits(spec: QuantBenchmarkSpec, *, budget_spent: bool = False) -> RunLimits:
     """The study's limits as a run needs them."""
     return RunLimits(
         schedule_timeout_seconds=_bounded(spec.limits.schedule_timeout),
         start_timeout_seconds=_bounded(spec.limits.start_timeout),
         load_timeout_seconds=_bounded(spec.limits.load_timeout),
         retries=spec.limits.retries,
+        budget_spent=budget_spent,
     )
 
 

@@ -14,7 +14,7 @@ from quantbench.decide.run import Evidence, Wanted, decide_run, wanted_logs
 from quantbench.execute import Rejected, execute
 from quantbench.kube import Kube
 from quantbench.observe import Children, Pod, Run, benchmark_status, children, read_benchmark, read_run, read_runs
-from quantbench.plan import FieldError, SpecInvalid, make_plan, run_limits
+from quantbench.plan import FieldError, SpecInvalid, make_plan
 from quantbench.resources import labels, load, server
 from quantbench.resources.programs import RunnerImage
 from quantbench.results import MAX_LOG_BYTES, LoadLog, parse_log
@@ -76,10 +76,10 @@ class Reconciler:
             plan = make_plan(benchmark.name, benchmark.uid, benchmark.spec)
         except (SpecInvalid, ValidationError) as error:
             # What can be read of it still counts for the runs that are under way.
-            limits = run_limits(benchmark.spec) if benchmark else None
+            spec = benchmark.spec if benchmark else None
             suspend = (raw.get("spec") or {}).get("suspend") is True
             status, generation = benchmark_status(raw), int(head.get("generation", 1))
-            decision = decide_invalid(status, generation, field_errors(error), self.clock(), runs, limits, suspend)
+            decision = decide_invalid(status, generation, field_errors(error), self.clock(), runs, spec, suspend)
         else:
             decision = decide_benchmark(benchmark, plan, runs, self.clock(), unreadable)
         try:

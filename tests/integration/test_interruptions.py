@@ -8,12 +8,13 @@ import pytest
 import pytest_asyncio
 
 from harness import lives
-from harness.api import Refused, path_of
+from harness.api import JsonObject, Refused, path_of
 from harness.invariants import Invariants
 from harness.kubelet import NODE_LABEL
 from harness.lab import Lab
 from harness.operator import Operator
 from harness.study import Space, study
+from quantbench.observe import owned_by
 
 STAGES = ("Scheduling", "Starting", "Loading", "Releasing")
 GATE = "quantbench.dev/test-gate"
@@ -95,6 +96,37 @@ async def test_deleted(held: Held) -> None:
     assert {run["metadata"]["uid"] for run in space.runs()}.isdisjoint(old)
     assert [run["status"]["attempt"] for run in space.runs()] == [1, 1]
     assert not space.children()
+
+
+@pytest.mark.parametrize("propagation", ["Background", "Orphan"])
+async def test_run_deleted(held: Held, propagation: str) -> None:
+    """It is measured afresh: by a server of its own, without a pass of the one before, at the cost of no retry."""
+    space, there = held.space, asyncio.Event()
+    before = space.run(held.variant)
+    assert before is not None
+    old = [seen for kind in ("Pod", "Job") for seen in space.ever(kind)]
+    # Containers take a moment to end, which the next run is sooner there than.
+    held.lab.kubelet.unmounting[space.name] = there
+    path = path_of("QuantBenchmarkRun", space.name, before["metadata"]["name"])
+    await held.lab.api.call("DELETE", path, {"propagationPolicy": propagation})
+    await space.until(lambda: afresh(space, before), about="the run is made anew")
+    await held.operator.idle()
+    there.set()
+    await held.let_go()
+    await space.until_complete()
+    run = space.run(held.variant)
+    assert run is not None
+    assert space.verdicts() == {"bf16": "Measured/AllPassesValid", "int8": "Measured/AllPassesValid"}
+    assert (run["status"]["attempt"], run["status"].get("lost", 0), len(run["status"]["passes"])) == (1, 0, 4)
+    assert run["status"]["server"]["uid"] not in [seen.uid for seen in old]
+    adopted = [seen.name for seen in old if owned_by(seen.raw, run["metadata"]["uid"])]
+    assert not adopted
+
+
+def afresh(space: Space, before: JsonObject) -> bool:
+    """Whether a run of the same name has taken another's place."""
+    uids = {run["metadata"]["uid"] for run in space.runs() if run["metadata"]["name"] == before["metadata"]["name"]}
+    return bool(uids) and before["metadata"]["uid"] not in uids
 
 
 async def test_suspended_and_resumed(held: Held) -> None:
@@ -300,6 +332,35 @@ async def test_job_deleted_by_someone(lab: Lab) -> None:
     run = space.run(held.variant)
     assert run is not None
     assert run["status"]["attempt"] == 2
+
+
+async def test_budget_spent_by_a_lost_server(lab: Lab) -> None:
+    """No server is started in its stead, and the study is complete; a raised budget lets both go on."""
+    held = await Held.at(lab, "Loading")
+    space = held.space
+    await space.edit({"limits": {"gpuHours": 1e-9}})
+    await space.until(
+        lambda: any(run["spec"]["limits"].get("budgetSpent") for run in space.runs()),
+        about="the run is told that the budget is spent",
+    )
+    (server,) = space.ever("Pod", "server")
+    life = lab.kubelet.life(space.name, server.name)
+    assert life is not None
+    await lab.api.delete("Pod", space.name, server.name)
+    # Let go any earlier, the last pass could still end before the deletion reaches the node.
+    await life.over.wait()
+    held.free.set()
+    complete = await space.until_complete()
+    assert space.condition("Complete")["reason"] == "BudgetSpent"
+    assert (space.stage(held.variant), complete["status"]["activeRuns"]) == ("BudgetSpent", 0)
+    await held.operator.controller.resync()
+    await held.operator.idle()
+    assert len(space.ever("Pod", "server")) == 1
+    await space.edit({"limits": {"gpuHours": 10}})
+    await space.until(lambda: len(space.verdicts()) == 2, about="both runs ended")
+    await space.until_complete()
+    assert set(space.verdicts().values()) == {"Measured/AllPassesValid"}
+    held.invariants.check(abandoned=True)
 
 
 async def test_next_server_waits_until_the_last_one_is_gone(lab: Lab) -> None:

@@ -303,6 +303,60 @@ def test_the_budget() -> None:
     assert next_status(again).finished_at is None
 
 
+def test_a_run_under_way_is_told_that_the_budget_is_spent() -> None:
+    spec = several("a", "b", limits={"gpuHours": 0.5})
+    busy = {"times": {"serverCreated": at(0), "scheduled": at(0)}}
+    (told,) = decide(spec, runs_of(spec, busy), now=1801).actions
+    assert isinstance(told, PatchSpec)
+    assert told.patch["limits"]["budgetSpent"] is True
+    told_already = a_run(spec, told.name, status=busy, **told.patch)
+    assert decide(spec, [told_already], now=1802).actions == ()
+    (taken_back,) = decide(several("a", "b", limits={"gpuHours": 2}), [told_already], now=1803).actions
+    assert isinstance(taken_back, PatchSpec)
+    assert taken_back.patch["limits"]["budgetSpent"] is False
+    # A specification that cannot be planned any more has its limits all the same.
+    wrong = [FieldError("spec.loads", "no")]
+    (handed_on,) = decide_invalid(QuantBenchmarkStatus(), 1, wrong, later(1801), runs_of(spec, busy), spec).actions
+    assert handed_on == told
+
+
+def without_budget(spec: QuantBenchmarkSpec, place: int = 0, *, told: bool = True, reason: str = "BudgetSpent") -> Run:
+    """A run that has lost its server after an hour."""
+    said = {"type": "Complete", "status": "False", "reason": reason, "message": "", "lastTransitionTime": at(3600)}
+    status = {"attempt": 2, "lost": 1, "serverSeconds": 3600.0, "conditions": [said]}
+    return a_run(spec, plan_of(spec).runs[place].name, status, limits={"budgetSpent": told})
+
+
+def test_a_run_without_server_and_budget_is_not_waited_for() -> None:
+    spec = several("a", "b", limits={"gpuHours": 0.5})
+    decision = decide(spec, [without_budget(spec)])
+    assert (decision.actions, conditions(decision)["Complete"]) == ((), ("True", "BudgetSpent"))
+    after = next_status(decision)
+    assert after.active_runs == 0
+    assert after.conditions[2].message.endswith("4 runs were not started: raise limits.gpuHours to go on")
+    # With one run the study would be complete without it just the same.
+    alone = several("a", limits={"gpuHours": 0.5})
+    assert conditions(decide(alone, [without_budget(alone)]))["Complete"] == ("True", "BudgetSpent")
+    # It is waited for until it is known to hold nothing and to start nothing.
+    for run in (without_budget(spec, told=False), without_budget(spec, reason="Scheduling")):
+        assert conditions(decide(spec, [run]))["Complete"] == ("False", "Running")
+    more = several("a", "b", limits={"gpuHours": 2})
+    raised = decide(more, [without_budget(spec)], status=decision.status)
+    assert conditions(raised)["Complete"] == ("False", "Running")
+    assert [type(action) for action in raised.actions] == [PatchSpec], "it takes the slot again"
+
+
+def test_blocks_are_judged_without_a_run_that_waits_for_budget() -> None:
+    """What the budget leaves out does not keep the others' starts from being compared."""
+    spec = several("a", "b", "c", sampling={"starts": 2}, limits={"gpuHours": 0.5})
+    runs = all_runs(spec)
+    place = next(place for place, run in enumerate(runs) if run.spec.block == 2 and run.spec.variant.name == "b")
+    others = [*runs[:place], *runs[place + 1 :]]
+    without, with_it = decide(spec, others), decide(spec, [*others, without_budget(spec, place)])
+    assert next_status(with_it).cells == next_status(without).cells
+    assert conditions(with_it)["Complete"] == conditions(without)["Complete"] == ("True", "BudgetSpent")
+
+
 def test_running_servers_count_for_the_budget() -> None:
     spec = several("a", "b", limits={"gpuHours": 0.5, "parallelism": 2})
     busy = runs_of(spec, {"times": {"serverCreated": at(-900), "scheduled": at(0)}})

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from core_support.logs import a_pass, event, seal, server_log, text, unix, whole
-from core_support.objects import RUNNER, at, ended, later, pass_json, run, study
+from core_support.objects import RUNNER, at, ended, later, merged, pass_json, run, study
 from core_support.pods import condition, deleted, job, pod, running, terminated, waiting
 from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import QuantBenchmarkSpec
@@ -308,12 +308,16 @@ def test_a_load_pod_that_the_job_controller_may_not_make() -> None:
     missing = "the Job controller made no pod: quota or admission policy, see kubectl describe job demo-bf16-l1"
     assert stage(decide(server, job(), now=69))[2] == missing
     assert stage(decide(pod(state=running()), job(), now=69))[1:] == ("Starting", missing)
-    # A GPU waits, so the limit for scheduling counts only as far as it is short.
-    for limits, until in (({}, 308), ({"scheduleTimeoutSeconds": 100}, 108), ({"scheduleTimeoutSeconds": 1}, 68)):
+    # A GPU waits from when the server is ready, so the limit for scheduling counts only as far as it is short.
+    for limits, until in (({}, 340), ({"scheduleTimeoutSeconds": 100}, 140), ({"scheduleTimeoutSeconds": 1}, 68)):
         assert verdict(decide(server, job(), now=until, limits=limits)) is None
         late = decide(server, job(), now=until + 1, limits=limits)
         assert verdict(late) == ("Unschedulable", "LoadPodMissing")
         assert stage(late)[2] == missing
+    # While the model loads, no load pod is needed; one that is asked for late has its time as well.
+    assert verdict(decide(pod(state=running()), job(), now=1000)) is None
+    assert verdict(decide(server, job(created=200), now=500)) is None
+    assert verdict(decide(server, job(created=200), now=501)) == ("Unschedulable", "LoadPodMissing")
 
 
 # --- losses ----------------------------------------------------------------------------------------------------
@@ -367,6 +371,31 @@ def test_the_next_server_waits_until_the_last_one_is_gone() -> None:
     stuck = decide(going, status=lost, now=391)
     assert created(stuck) == ["Pod"]
     assert "pod demo-bf16-s1 on node node-1" in stage(stuck)[2]
+
+
+def of_a_namesake(raw: JsonObject) -> JsonObject:
+    return merged(raw, {"metadata": {"ownerReferences": [{"kind": "QuantBenchmarkRun", "uid": "an-earlier-run"}]}})
+
+
+def test_what_a_deleted_run_has_left_goes_before_a_server_is_made() -> None:
+    """Its children have the names of the next ones: applied over, they would be taken for the new run's."""
+    left = [of_a_namesake(raw) for raw in LOADING[:2]]
+    decision = decide(*left, LOADING[2], now=70)
+    assert (created(decision), stage(decision)[1]) == ([], "Pending")
+    assert removed(decision) == [("Job", "demo-bf16-l1"), ("Pod", "demo-bf16-s1"), ("Pod", "demo-bf16-l1")]
+    going = [deleted(raw, 71, grace=1) for raw in left[:1]]
+    assert decide(*going, now=72, status=decision.status).actions == ()
+    fresh = decide(now=73, status=decision.status)
+    assert (created(fresh), next_status(fresh).attempt, next_status(fresh).lost) == (["Pod"], 1, 0)
+
+
+def test_a_server_of_a_deleted_run_that_does_not_end_keeps_its_name() -> None:
+    stuck = deleted(of_a_namesake(pod(state=running())), 60, grace=1)
+    aside = decide(stuck, now=362)
+    assert (aside.actions, next_status(aside).attempt, next_status(aside).lost) == ((), 2, 0)
+    (apply,) = decide(stuck, now=363, status=aside.status).actions
+    assert isinstance(apply, Apply)
+    assert apply.manifest["metadata"]["name"].endswith("-s2")
 
 
 def test_what_lost_servers_cost_is_counted() -> None:
@@ -491,6 +520,44 @@ def test_a_finished_measurement_is_kept_although_suspended() -> None:
     assert verdict(decide(*DONE, now=121, load_log=text(GOOD), suspend=True)) == ("Measured", "AllPassesValid")
 
 
+# --- a spent budget ---------------------------------------------------------------------------------------------
+
+SPENT = {"budgetSpent": True}
+NO_BUDGET = ("False", "BudgetSpent", "limits.gpuHours is spent: raise it to go on")
+
+
+@pytest.mark.parametrize("how", ["new", "lost", "resumed"])
+def test_no_server_is_started_while_the_budget_is_spent(how: str) -> None:
+    status = {
+        "new": None,
+        "lost": decide(job(), status=RECORDED, now=70, limits=SPENT).status,
+        "resumed": decide(status={"attempt": 2}, now=70, suspend=True, limits=SPENT).status,
+    }[how]
+    waiting_for_it = decide(status=status, now=80, limits=SPENT)
+    assert (stage(waiting_for_it), waiting_for_it.actions) == (NO_BUDGET, ())
+    # Raised a day later, it has the whole time for scheduling again.
+    raised = decide(status=waiting_for_it.status, now=86400)
+    assert created(raised) == ["Pod"]
+    assert next_status(raised).times.requested == at(86400)
+
+
+def test_a_server_without_a_node_is_taken_back_when_the_budget_is_spent() -> None:
+    back = decide(pod(scheduled=None), status=RECORDED, limits=SPENT)
+    assert (next_status(back).attempt, next_status(back).lost, back.actions) == (2, 0, ())
+    following = decide(pod(scheduled=None), status=back.status, now=11, limits=SPENT)
+    assert (stage(following), removed(following)) == (NO_BUDGET, [("Pod", "demo-bf16-s1")])
+    # One that has a node is finished.
+    assert created(decide(pod(), limits=SPENT)) == ["Job"]
+    assert verdict(decide(*DONE, now=121, load_log=text(GOOD), limits=SPENT)) == ("Measured", "AllPassesValid")
+
+
+def test_time_without_budget_is_no_time_without_quota() -> None:
+    refused = {"times": {"requested": at(0)}}
+    for held in (decide(status=refused, now=800, limits=SPENT), decide(status=refused, now=800, suspend=True)):
+        raised = decide(status=held.status, now=9000)
+        assert verdict(decide(status=raised.status, now=9001, rejection="exceeded quota")) is None
+
+
 # --- refusals of the API server --------------------------------------------------------------------------------
 
 
@@ -514,6 +581,18 @@ def test_a_quota_may_become_free() -> None:
     assert stage(first) == ("False", "Scheduling", "exceeded quota")
     late = decide(rejection="exceeded quota", status={"times": {"requested": at(0)}}, now=901)
     assert verdict(late) == ("Unschedulable", "PodForbidden")
+
+
+@pytest.mark.parametrize("limits", [{}, {"scheduleTimeoutSeconds": 12 * 3600}])
+def test_a_refused_load_job_has_the_time_that_a_ready_server_may_wait(limits: JsonObject) -> None:
+    """However long the server itself has waited for its node, and may."""
+    placed = {"requested": at(0), "serverCreated": at(0), "scheduled": at(895)}
+    loads: JsonObject = {**RECORDED, "times": placed}
+    assert verdict(decide(pod(scheduled=895), status=loads, now=901, rejection="webhook away", limits=limits)) is None
+    serves = {**RECORDED, "times": {**placed, "ready": at(1000)}}
+    for now, expected in ((1300, None), (1301, ("Unschedulable", "PodForbidden"))):
+        refused = decide(pod(scheduled=895), status=serves, now=now, rejection="denied", limits=limits)
+        assert verdict(refused) == expected
 
 
 def test_a_resumed_run_has_the_whole_time_again() -> None:

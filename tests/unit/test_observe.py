@@ -217,9 +217,13 @@ def test_children_of_other_attempts_are_stale() -> None:
     assert [stale.uid for stale in found.stale_jobs] == ["job-1"]
 
 
-def test_children_of_a_namesake_are_ignored() -> None:
-    foreign = pod(changes={"metadata": {"ownerReferences": [{"uid": "an-earlier-run"}]}})
-    assert sort([foreign], []).gone
+@pytest.mark.parametrize("owners", [[], [{"kind": "QuantBenchmarkRun", "uid": "an-earlier-run"}]])
+def test_children_of_a_namesake_are_stale(owners: list[JsonObject]) -> None:
+    """A run that was deleted under way has the same name as the one that follows, and so have their children."""
+    foreign = [merged(raw, {"metadata": {"ownerReferences": owners}}) for raw in (pod(), job())]
+    found = sort(foreign[:1], foreign[1:])
+    assert (found.server, found.job) == (None, None)
+    assert [stale.name for stale in (*found.stale_pods, *found.stale_jobs)] == ["demo-bf16-s1", "demo-bf16-l1"]
 
 
 def test_a_load_pod_without_its_job_is_still_the_runs() -> None:
@@ -232,12 +236,11 @@ def test_a_load_pod_without_its_job_is_still_the_runs() -> None:
     # That of a namesake's Job is not, nor what a namesake has left.
     foreign = job()
     foreign["metadata"]["ownerReferences"][0]["uid"] = "an-earlier-run"
-    assert sort([load], [foreign]).gone
+    found = sort([load], [foreign])
+    assert (found.load, found.job, len(found.stale_pods), len(found.stale_jobs)) == (None, None, 1, 1)
     left = children([load], [], "run-0", 1, since=at(1).replace(".000", ""))
     assert (left.load, len(left.stale_pods)) == (None, 1)
     assert children([load], [], "run-0", 1, since=at(0).replace(".000", "")).load is not None
-    # A server needs no Job; one that is not the run's is another's.
-    assert sort([pod(changes={"metadata": {"ownerReferences": []}})], []).gone
 
 
 def test_the_newest_load_pod_counts() -> None:

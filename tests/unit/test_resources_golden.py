@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from core_support.objects import RUNNER
+from core_support.objects import RUNNER, run, study
 from quantbench.api.base import JsonObject
 from quantbench.observe import read_run
 from quantbench.resources.load import load_job
@@ -28,8 +28,8 @@ class Dumper(yaml.SafeDumper):
 
 def manifests(case: str) -> dict[str, JsonObject]:
     given = yaml.safe_load((GOLDEN / case / "input.yaml").read_text())
-    run = read_run(given["run"])
-    named = (run.name, run.uid, run.namespace, run.spec, given["attempt"])
+    of = read_run(given["run"])
+    named = (of.name, of.uid, of.namespace, of.spec, given["attempt"])
     return {"server": server_pod(*named, RUNNER), "load": load_job(*named, given["address"], RUNNER)}
 
 
@@ -44,3 +44,16 @@ def test_golden(case: str, kind: str) -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         file.write_text(yaml.dump(made, Dumper=Dumper, sort_keys=False, width=110, allow_unicode=True))
     assert yaml.safe_load(file.read_text()) == made
+
+
+def test_annotations_are_on_both_pods() -> None:
+    """What drains nodes goes by them, and a lost load pod costs the attempt like a lost server."""
+    stays, profile = (
+        {"karpenter.sh/do-not-disrupt": "true"},
+        {"container.apparmor.security.beta.kubernetes.io/vllm": "x"},
+    )
+    spec = run(study(engine={"podTemplate": {"annotations": {**stays, **profile}}})).spec
+    server = server_pod("demo", "uid", "bench", spec, 1, RUNNER)
+    load = load_job("demo", "uid", "bench", spec, 1, "10.0.0.7", RUNNER)
+    assert server["metadata"]["annotations"] == {**stays, **profile}
+    assert load["spec"]["template"]["metadata"]["annotations"] == stays

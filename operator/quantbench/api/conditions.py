@@ -40,6 +40,7 @@ class Stage(Named):
 
     PENDING = "Pending", "Nothing is started; pods of an earlier attempt may still be ending."
     SUSPENDED = "Suspended", "The run waits without pods until the study is resumed."
+    BUDGET_SPENT = "BudgetSpent", "limits.gpuHours is used up: the run waits without pods until it is raised."
     SCHEDULING = "Scheduling", "The server pod waits for a node."
     STARTING = "Starting", "The server loads the model."
     LOADING = "Loading", "The load generator measures; the message counts the passes."

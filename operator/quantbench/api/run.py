@@ -53,6 +53,9 @@ class RunLimits(Model):
     start_timeout_seconds: int = Field(description="From node to ready [s].", ge=1, le=MAX_SECONDS)
     load_timeout_seconds: int = Field(description="Without a finished pass [s].", ge=1, le=MAX_SECONDS)
     retries: int = Field(description="New attempts after the loss of a pod.", ge=0, le=10)
+    budget_spent: bool = Field(
+        default=False, description="The benchmark's gpuHours are spent: a run whose server has no node waits."
+    )
 
 
 class RunLoadPlan(Model):

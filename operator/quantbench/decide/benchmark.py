@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from quantbench import times
-from quantbench.api.conditions import ConditionType, Reason
+from quantbench.api.benchmark import QuantBenchmarkSpec
+from quantbench.api.conditions import ConditionType, Reason, Stage
 from quantbench.api.names import Verdict
 from quantbench.api.run import Outcome, Refusal, RunLimits
 from quantbench.api.status import QuantBenchmarkStatus
@@ -17,7 +18,7 @@ from quantbench.effective import duplicates, void
 from quantbench.observe import Benchmark, Run, Unreadable
 from quantbench.plan import FieldError, Plan, PlannedRun, run_limits, run_spec
 from quantbench.resources.run import run_object
-from quantbench.status import comparability, gpu_hours, plan_fields, set_condition
+from quantbench.status import Costs, comparability, gpu_hours, plan_fields, set_condition
 
 WATCHDOG_SECONDS = 15.0
 """How often a running study is looked at without an event, should one get lost."""
@@ -37,13 +38,14 @@ def decide_invalid(
     errors: Sequence[FieldError],
     now: datetime,
     runs: Sequence[Run] = (),
-    limits: RunLimits | None = None,
+    spec: QuantBenchmarkSpec | None = None,
     suspend: bool = False,
 ) -> Decision:
     """A specification that cannot be planned: say which fields are wrong, and start nothing.
 
-    Runs that are under way go on, and get ``suspend`` and, where they can be read, ``limits``.
+    Runs that are under way go on, and get ``suspend`` and, where ``spec`` can be read, its limits.
     """
+    limits = run_limits(spec, budget_spent=is_spent(spec, gpu_hours(runs, times.render(now)))) if spec else None
     active = [run for run in runs if not run.status.times.released]
     conditions = status.conditions
     ended = next((c.status == "True" for c in conditions if c.type == ConditionType.COMPLETE), False)
@@ -77,7 +79,8 @@ def decide_benchmark(
     if benchmark.deleting:
         return Decision()
     study = _Study(benchmark, plan, runs, now, unreadable)
-    handed_on = in_step(study.active, run_limits(study.spec), suspend=study.spec.suspend)
+    limits = run_limits(study.spec, budget_spent=study.budget_spent)
+    handed_on = in_step((*study.active, *study.waiting), limits, suspend=study.spec.suspend)
     actions = (*handed_on, *study.new_runs())
     decision = Decision(study.status().to_json(), actions, WATCHDOG_SECONDS)
     return study.expire(decision) if study.complete else decision
@@ -102,6 +105,17 @@ def without_nodes(outcome: Outcome) -> bool:
     return outcome.reason == "NoNode" and not any(word in outcome.message for word in others)
 
 
+def is_spent(spec: QuantBenchmarkSpec, costs: Costs) -> bool:
+    """Whether the study's budget is used up."""
+    return spec.limits.gpu_hours is not None and costs.total >= spec.limits.gpu_hours
+
+
+def waits_for_budget(run: Run) -> bool:
+    """Whether a run holds no server and, as long as the budget is spent, starts none: it has been told, and says so."""
+    said = next((c.reason for c in run.status.conditions if c.type == ConditionType.COMPLETE), None)
+    return run.spec.limits.budget_spent and said == Stage.BUDGET_SPENT
+
+
 class _Study:
     """The facts that a decision about a study rests on."""
 
@@ -115,24 +129,27 @@ class _Study:
         # Another start would end like the last one, or measure again what another variant measures.
         hopeless = hopeless_cells(runs) | no_figures | same_as.keys()
         gone = [run.name for run in unreadable if not run.held]
-        judge = partial(Comparisons, self.spec, plan, runs, same_as=same_as, void=no_figures, ended=gone)
-        self.comparisons = judge(hopeless=hopeless)
+        judge = partial(Comparisons, self.spec, plan, same_as=same_as, void=no_figures, ended=gone)
+        self.comparisons = judge(runs, hopeless=hopeless)
         certain = {run.name for run in (*plan.runs, *self.comparisons.further) if run.cell not in hopeless} | existing
         self.planned = tuple(run for run in (*plan.runs, *plan.further) if run.name in certain)
         self.pending = [run for run in self.planned if run.name not in existing]
-        self.active = [run for run in runs if not run.status.times.released]
         self.plan = plan
         self.costs = gpu_hours(runs, times.render(now))
-        limit = self.spec.limits.gpu_hours
-        self.budget_spent = limit is not None and self.costs.total >= limit
+        self.budget_spent = is_spent(self.spec, self.costs)
+        unreleased = [run for run in runs if not run.status.times.released]
+        self.waiting = [run for run in unreleased if self.budget_spent and waits_for_budget(run)]
+        self.active = [run for run in unreleased if run not in self.waiting]
         self.complete = (
             not self.active
             and not self.held
             and (not self.pending or (self.budget_spent and not self.free_of_charge()))
         )
-        if self.complete and self.pending:
+        self.left_out = [run.cell for run in self.pending] + [run.cell for run in self.waiting]
+        if self.complete and self.left_out:
             # What the budget leaves out is not waited for: blocks are judged by those of their runs that ended.
-            self.comparisons = judge(hopeless=hopeless | {run.cell for run in self.pending})
+            others = [run for run in runs if run not in self.waiting]
+            self.comparisons = judge(others, hopeless=hopeless | set(self.left_out))
 
     def closed_targets(self) -> dict[str, Refusal]:
         """Targets that have no node, with what the run says that found out: others need not wait as long again."""
@@ -234,10 +251,10 @@ class _Study:
         """Whether the study has ended."""
         if not self.complete:
             reason = Reason.RUNNING if self.runs else Reason.NOT_STARTED
-            return "False", reason, f"{len(self.pending) + len(self.active) + self.held} runs are left"
-        if self.pending:
+            return "False", reason, f"{len(self.left_out) + len(self.active) + self.held} runs are left"
+        if self.left_out:
             spent = f"{self.costs.total:.3g} of {self.spec.limits.gpu_hours} GPU-hours are spent"
-            left = f"{len(self.pending)} runs were not started: raise limits.gpuHours to go on"
+            left = f"{len(self.left_out)} runs were not started: raise limits.gpuHours to go on"
             return "True", Reason.BUDGET_SPENT, f"{spent}; {left}"
         verdicts = Counter(str(run.status.verdict.name) for run in self.runs if run.status.verdict)
         return "True", Reason.ALL_RUNS_ENDED, ", ".join(f"{count} {name}" for name, count in sorted(verdicts.items()))

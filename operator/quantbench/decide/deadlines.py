@@ -15,7 +15,7 @@ does not answer. It may stay for ever, because only a kubelet may say that a pod
 LOAD_POD_GRACE = timedelta(seconds=60)
 """How long the Job controller may take to make a pod before that is worth a word."""
 LOAD_POD_LONGEST = timedelta(minutes=5)
-"""How long it may take at most: a server waits meanwhile, with its GPU."""
+"""How long a ready server waits at most for the load Job or its pod, with its GPU."""
 
 
 def stuck(children: Sequence[Pod | Job], now: datetime) -> str | None:
@@ -68,10 +68,25 @@ def load_pod_missing(children: Children, now: datetime) -> str | None:
     return f"the Job controller made no pod: quota or admission policy, see kubectl describe job {job.name}"
 
 
-def load_pod_overdue(children: Children, limits: RunLimits, now: datetime) -> Outcome | None:
-    """The verdict once a load pod has been missing for limits.scheduleTimeout, or for as long as a GPU may wait."""
+def load_pod_overdue(
+    status: QuantBenchmarkRunStatus, children: Children, limits: RunLimits, now: datetime
+) -> Outcome | None:
+    """The verdict once a ready server has waited for a load pod that is missing as long as it may."""
     missing, job = load_pod_missing(children, now), children.job
-    limit = min(timedelta(seconds=limits.schedule_timeout_seconds), LOAD_POD_LONGEST)
-    if missing is None or job is None or now - times.parse(job.created_at) <= limit:
+    if missing is None or job is None or not waited_for_load(status, limits, now, since=job.created_at):
         return None
     return Outcome(name=Verdict.UNSCHEDULABLE, reason="LoadPodMissing", message=missing[:1024])
+
+
+def waited_for_load(
+    status: QuantBenchmarkRunStatus, limits: RunLimits, now: datetime, *, since: str | None = None
+) -> bool:
+    """Whether a ready server has waited for limits.scheduleTimeout, or as long as it may at most.
+
+    Until it is ready no load pod is needed; nor does the time before ``since`` count.
+    """
+    ready = status.times.ready
+    if not ready:
+        return False
+    limit = min(timedelta(seconds=limits.schedule_timeout_seconds), LOAD_POD_LONGEST)
+    return now - max(times.parse(ready), times.parse(since or ready)) > limit

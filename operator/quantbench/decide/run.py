@@ -18,8 +18,8 @@ from quantbench.api.run import (
     ServerPod,
     StageTimes,
 )
-from quantbench.decide import deadlines, verdicts
-from quantbench.decide.actions import Action, Apply, Decision, Delete, Emit
+from quantbench.decide import deadlines, removals, verdicts
+from quantbench.decide.actions import Action, Apply, Decision, Emit
 from quantbench.decide.attest import Attested, attest, in_short, mismatch
 from quantbench.decide.causes import loss_hint
 from quantbench.observe import Children, Pod, Run
@@ -108,7 +108,7 @@ class _Step:
         if self.evidence.rejection:
             return self.rejected(self.evidence.rejection)
         if server is None and known is None:
-            return self.suspended() if self.run.spec.suspend else self.start()
+            return self.held() or self.start()
         if server and known and server.uid != known.uid:
             server = None  # A namesake, which somebody else has made.
         self.record(server)
@@ -121,16 +121,20 @@ class _Step:
             return self.lost(outcome.message, outcome) if untold else self.end(outcome)
         if self.children.finished or server is None:
             return self.decision(Stage.LOADING, "waiting for the log of the load generator")
-        if self.run.spec.suspend:
-            return self.suspended()
-        return self.proceed(server)
+        return self.held(server) or self.proceed(server)
 
     def start(self) -> Decision:
-        """Create the server pod, once the pods of an earlier attempt are gone: until then they hold their GPUs."""
+        """Create the server pod, once those of an earlier attempt or namesake are gone: until then they hold GPUs."""
         old = Children(stale_pods=self.children.stale_pods, stale_jobs=self.children.stale_jobs).left
         stuck = deadlines.stuck(old, self.now)
         if old and not stuck:
-            return self.decision(Stage.PENDING, "waiting for the pods of the last attempt to end", self.stale())
+            return self.decision(
+                Stage.PENDING, "waiting for the pods of the last attempt to end", removals.stale(self.children)
+            )
+        if any(child.attempt == self.status.attempt for child in old):
+            # A namesake's, which keeps its name: applied over, it would be taken for this run's.
+            self.next_attempt()
+            return self.decision(Stage.PENDING, f"{stuck} does not end; another name is used", requeue=0.2)
         run, when = self.run, self.status.times
         requested = when.model_copy(update={"requested": when.requested or times.render(self.now)})
         self.status = self.status.model_copy(update={"times": requested})
@@ -144,7 +148,7 @@ class _Step:
 
     def proceed(self, server: Pod) -> Decision:
         """Create the load Job as soon as the server has an address, so that both start at the same time."""
-        run, actions = self.run, list(self.stale())
+        run, actions = self.run, list(removals.stale(self.children))
         if server.address and self.children.job is None:
             if self.status.load_job:
                 return self.lost(f"load Job {self.status.load_job} was deleted by something else")
@@ -229,7 +233,7 @@ class _Step:
             return blocked
         if deadlines.start_overdue(self.run.status, server, limits, self.now):
             return verdicts.start_timeout(server, self.evidence.server_log, limits)
-        missing = deadlines.load_pod_overdue(self.children, limits, self.now)
+        missing = deadlines.load_pod_overdue(self.status, self.children, limits, self.now)
         passes = len(self.current_passes())
         return missing or deadlines.load_timeout(self.status, self.events(), passes, limits, self.now)
 
@@ -253,12 +257,20 @@ class _Step:
         self.next_attempt()
         return self.decision(Stage.PENDING, f"{why}; attempt {self.status.attempt} follows", requeue=0.5)
 
-    def suspended(self) -> Decision:
-        """Free the GPU; the next attempt starts afresh when the run is resumed."""
+    def held(self, server: Pod | None = None) -> Decision | None:
+        """Hold no pod while the run is suspended, or has no node and no budget; then the next attempt starts afresh."""
+        if self.run.spec.suspend:
+            stage, why = Stage.SUSPENDED, "suspended"
+        elif self.run.spec.limits.budget_spent and (server is None or server.scheduled_at is None):
+            stage, why = Stage.BUDGET_SPENT, "limits.gpuHours is spent: raise it to go on"
+        else:
+            return None
         if self.status.server or self.children.server or self.children.job:
             self.next_attempt()
-            return self.decision(Stage.SUSPENDED, "suspended: freeing the pods", requeue=0.2)
-        return self.decision(Stage.SUSPENDED, "suspended", self.stale())
+            return self.decision(stage, f"{why}; freeing the pods", requeue=0.2)
+        # The time until it goes on is none that limits.scheduleTimeout counts.
+        self.status = self.status.model_copy(update={"times": StageTimes()})
+        return self.decision(stage, why, removals.stale(self.children))
 
     def next_attempt(self) -> None:
         """Leave the current children behind: their attempt number makes them stale."""
@@ -277,11 +289,13 @@ class _Step:
 
     def rejected(self, why: str) -> Decision:
         """The API server refused a child: for good, or because of a quota that may become free."""
-        waited = self.now - times.parse(self.status.times.requested or self.run.created_at)
-        limit = self.run.spec.limits.schedule_timeout_seconds
         if self.evidence.rejection_is_final:
             return self.end(verdicts.failed("PodRejected", why))
-        if waited > timedelta(seconds=limit):
+        limits = self.run.spec.limits
+        asked = times.parse(self.status.times.requested or self.run.created_at)
+        late = self.now - asked > timedelta(seconds=limits.schedule_timeout_seconds)
+        # With a server it is the load Job that was refused, however long the server took to get its node.
+        if deadlines.waited_for_load(self.status, limits, self.now) if self.status.server else late:
             return self.end(Outcome(name=Verdict.UNSCHEDULABLE, reason="PodForbidden", message=why[:1024]))
         return self.decision(Stage.SCHEDULING, why, requeue=5.0)
 
@@ -307,11 +321,11 @@ class _Step:
     def release(self) -> Decision:
         """Delete what is left of a run whose verdict is stored, and say when it is gone, or never will be."""
         if self.status.times.released:
-            return Decision(actions=self.remains())
+            return Decision(actions=removals.remains(self.children))
         stuck = deadlines.stuck(self.children.left, self.now)
         if self.children.gone or stuck:
             return self.released(self.decision(Stage.ENDED, self.message()), stuck)
-        return self.decision(Stage.RELEASING, self.message(), self.remains(), requeue=1.0)
+        return self.decision(Stage.RELEASING, self.message(), removals.remains(self.children), requeue=1.0)
 
     def released(self, decision: Decision, stuck: str | None = None) -> Decision:
         """The same decision with the run marked as holding nothing any more, or nothing that can be waited for."""
@@ -382,21 +396,6 @@ class _Step:
     def current_passes(self) -> list[Pass]:
         """Passes of the current attempt: an attempt is one server start, and starts must not be mixed."""
         return [measured for measured in self.status.passes if measured.attempt == self.status.attempt]
-
-    def stale(self) -> tuple[Action, ...]:
-        """Deletions of everything that belongs to another attempt."""
-        jobs = [Delete("Job", job.name, job.uid) for job in self.children.stale_jobs if not job.deleting_at]
-        pods = [Delete("Pod", pod.name, pod.uid, 1) for pod in self.children.stale_pods if not pod.deleting_at]
-        return (*jobs, *pods)
-
-    def remains(self) -> tuple[Action, ...]:
-        """Deletions of everything that is left, the server first: it holds the GPU."""
-        server, job, load = self.children.server, self.children.job, self.children.load
-        pods = [pod for pod in (server, load) if pod and not pod.deleting_at]
-        actions: list[Action] = [Delete("Pod", pod.name, pod.uid, 1) for pod in pods]
-        if job and not job.deleting_at:
-            actions.append(Delete("Job", job.name, job.uid))
-        return (*actions, *self.stale())
 
     def decision(
         self, stage: Stage, message: str, actions: tuple[Action, ...] = (), *, requeue: float = POLL_SECONDS

@@ -7,6 +7,7 @@ from quantbench.api.run import QuantBenchmarkRunSpec
 from quantbench.resources import labels
 from quantbench.resources.pods import RUNNER_PATH, amounts, child_labels, container, metadata, pod_spec
 from quantbench.resources.programs import RunnerImage, bring
+from quantbench.resources.server import CONTAINER as SERVER
 from quantbench.resources.server import GPU_MONITOR_PORT, PORT, longest_life
 from quantbench.results import prompts, warmup_prompts
 
@@ -48,6 +49,11 @@ def load_job(
         terminationGracePeriodSeconds=2,
     )
     bring("loadrunner", pod, runner)
+    head: JsonObject = {"labels": child_labels(run_name, spec, attempt, labels.LOAD)}
+    # The API server refuses annotations of a container that the pod does not have.
+    annotations = {key: value for key, value in template.annotations.items() if not key.endswith(f"/{SERVER}")}
+    if annotations:
+        head["annotations"] = annotations
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -57,7 +63,7 @@ def load_job(
             "backoffLimit": 0,
             "completions": 1,
             "parallelism": 1,
-            "template": {"metadata": {"labels": child_labels(run_name, spec, attempt, labels.LOAD)}, "spec": pod},
+            "template": {"metadata": head, "spec": pod},
         },
     }
 
