@@ -18,6 +18,7 @@ from quantbench.api.status import (
     MAX_CELL_MESSAGE,
     MAX_CROSSOVERS,
     MAX_DETAILED_ROWS,
+    RATIOS,
     Cell,
     Crossover,
 )
@@ -27,8 +28,6 @@ from quantbench.findings import findings
 from quantbench.observe import Run
 from quantbench.plan import Plan, PlannedRun, measured_variants
 from quantbench.statistics import Metric
-
-_LATENCIES = (Metric.TTFT, Metric.TPOT)
 
 
 @dataclass(frozen=True)
@@ -132,17 +131,16 @@ def _verdict(runs: Sequence[Run]) -> tuple[Verdict | None, str | None]:
 
 
 def bounded(spec: QuantBenchmarkSpec, rows: Sequence[Cell]) -> tuple[Cell, ...]:
-    """The same cells, without details where they are so many that the status would outgrow its bound."""
+    """The same cells for the API server, without details where they are so many that the status would be too large."""
     if sum(len(cell.loads) for cell in rows) <= MAX_DETAILED_ROWS:
         return tuple(rows)
-    of_latency = {metric: [f"{metric.lower()}_ratio{end}" for end in ("", "_low", "_high")] for metric in _LATENCIES}
     load_of = {load.name: load for load in spec.loads}
     built = []
     for cell in rows:
         loads = []
         for row in cell.loads:
             kept = metric_of(load_of[row.load], row)
-            others = [field for metric, fields in of_latency.items() if metric is not kept for field in fields]
+            others = [field for metric, fields in RATIOS.items() if metric is not kept for field in fields]
             loads.append(row.model_copy(update=dict.fromkeys((*DETAILS, *others), None)))
         said = None if cell.verdict in (Verdict.MEASURED, Verdict.DUPLICATE) else cell.message
         brief = {"loads": tuple(loads), "message": said, "effective": None, "fingerprint": None}
@@ -220,7 +218,7 @@ def plan_fields(
         "plan_hash": plan.hash,
         "progress": progress(planned, runs),
         "summary": summary(spec, rows, found),
-        "cells": bounded(spec, rows),
+        "cells": rows,
         "findings": findings(spec, rows, runs, found),
         "crossovers": found,
     }

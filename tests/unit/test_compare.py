@@ -71,8 +71,8 @@ def test_other_hardware_and_settings_are_warned_of() -> None:
     assert sorted(said) == [
         "engine.args differs: --seed 1 and --seed 2 --api-key=REDACTED",
         "engine.maxNumSeqs differs: 256 and 64",
-        "target h100.gpus differs: 1 and 2",
         "target h100.gpuResourceName differs: nvidia.com/gpu and nvidia.com/mig-3g.40gb",
+        "target h100.gpus differs: 1 and 2",
         "target h100.nodeSelector differs: none and nvidia.com/gpu.product=NVIDIA-H100-80GB-HBM3",
         "variant bf16.args differs: none and --enforce-eager",
         "variant bf16.model differs: none and /models/bf16",

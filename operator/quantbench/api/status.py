@@ -101,8 +101,13 @@ DETAILS = (
     "start_variation",
     "repeat_variation",
 )
-"""Fields of `LoadResult` that the status of a very large study leaves out, with ratios of latencies that decide
-nothing."""
+"""Fields of `LoadResult` that the status of a very large study leaves out."""
+RATIOS = {
+    Metric.THROUGHPUT: ("ratio_low", "ratio_high"),
+    Metric.TTFT: ("ttft_ratio", "ttft_ratio_low", "ttft_ratio_high"),
+    Metric.TPOT: ("tpot_ratio", "tpot_ratio_low", "tpot_ratio_high"),
+}
+"""The same, where the figure does not decide."""
 
 
 class Cell(Model):
