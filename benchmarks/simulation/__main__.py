@@ -40,6 +40,9 @@ def different() -> Iterator[tuple[str, Scenario]]:
                 yield "all differ", replace(base, different=variants)
     for ratio in (1.05, 1.10, 1.25):
         yield "all differ", Scenario(ratio=ratio, different=4)
+    for factor in (1.0, 3.0, 10.0, 30.0):
+        words = "one differs" + (f", another is {factor:g}× as noisy" if factor > 1 else "")
+        yield words, Scenario(ratio=1.10, different=1, noisier=factor)
 
 
 def row(words: str, outcome: Outcome, studies: int) -> str:
@@ -76,11 +79,14 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.simulation", description=__doc__)
     parser.add_argument("--studies", type=int, default=6000, help="simulated studies per line")
     parser.add_argument("--seed", type=int, default=1, help="seed of the simulation")
+    parser.add_argument("--only", default="", metavar="WORDS", help="lines with these words only, e.g. noisy")
     arguments = parser.parse_args(argv)
     began = time.monotonic()
     for title, scenarios in (("No variant differs", same()), ("Variants differ", different())):
         print(f"\n**{title}** ({arguments.studies} studies per line)\n\n{HEADER}")
         for place, (words, scenario) in enumerate(scenarios):
+            if arguments.only not in words:
+                continue
             outcome = simulate(scenario, arguments.studies, arguments.seed + place)
             print(row(words, outcome, arguments.studies), flush=True)
     print(f"took {time.monotonic() - began:.0f} s", file=sys.stderr)

@@ -35,7 +35,7 @@ class Scenario:
         repeat: standard deviation from repeat to repeat.
         repeats: passes per start and load.
         correlation: of a start's deviations between its loads.
-        noisier: factor on the start-to-start deviation of the first variant.
+        noisier: factor on the start-to-start deviation of the last variant.
         tails: degrees of freedom of t-distributed start deviations of the same variance; None for normal ones.
     """
 
@@ -132,7 +132,7 @@ def passes(scenario: Scenario, studies: int, rng: np.random.Generator) -> NDArra
 
     shared, own = draw((studies, 1, *shape[2:])), draw(shape)
     deviation = np.full(scenario.columns, scenario.start)
-    deviation[1] *= scenario.noisier
+    deviation[scenario.variants] *= scenario.noisier
     weight = scenario.correlation
     starts = (math.sqrt(weight) * shared + math.sqrt(1 - weight) * own) * deviation[:, None]
     blocks = rng.normal(0, BLOCK_NOISE, (studies, 1, 1, scenario.most))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from quantbench.api.benchmark import CONTROL, Load, QuantBenchmarkSpec
-from quantbench.api.names import Axis, Difference, Verdict
+from quantbench.api.names import Axis, Difference, Metric, Verdict
 from quantbench.api.status import Cell, Crossover, LoadResult
 
 LONGEST_SUMMARY = 512
@@ -23,10 +23,10 @@ class Ratio:
     """The figure by which a variant is judged against the baseline under one load.
 
     Attributes:
-        value: throughput over the baseline's, or TPOT over the baseline's.
+        value: the figure over the baseline's.
         low, high: its 95 % interval; None with too few starts.
         starts: blocks that it rests on.
-        latency: whether it is a ratio of TPOTs, of which the smaller one is the better one.
+        metric: which figure.
         difference: what it says.
     """
 
@@ -34,8 +34,13 @@ class Ratio:
     low: float | None
     high: float | None
     starts: int
-    latency: bool
+    metric: Metric
     difference: Difference
+
+    @property
+    def latency(self) -> bool:
+        """Whether the smaller one is the better one."""
+        return self.metric is not Metric.THROUGHPUT
 
     @property
     def speed(self) -> float:
@@ -43,19 +48,28 @@ class Ratio:
         return 1 / self.value if self.latency and self.value else self.value
 
 
+def metric_of(load: Load, row: LoadResult) -> Metric:
+    """The figure that decides in a row."""
+    if row.decided_by is not None:
+        return row.decided_by
+    # Rows written before they said so were judged by TPOT at every fixed rate.
+    judged_by_time = not math.isinf(float(load.request_rate)) and row.mean_tpot_milliseconds is not None
+    return Metric.TPOT if judged_by_time else Metric.THROUGHPUT
+
+
 def ratio_of(load: Load, row: LoadResult) -> Ratio | None:
-    """The deciding figure of a row: TPOT under a fixed request rate, which sets the throughput itself; else that."""
-    latency = not math.isinf(float(load.request_rate)) and row.tpot_ratio is not None
-    value, low, high = (
-        (row.tpot_ratio, row.tpot_ratio_low, row.tpot_ratio_high)
-        if latency
-        else (row.ratio, row.ratio_low, row.ratio_high)
-    )
+    """The ratio of the deciding figure of a row."""
+    metric = metric_of(load, row)
+    value, low, high = {
+        Metric.THROUGHPUT: (row.ratio, row.ratio_low, row.ratio_high),
+        Metric.TTFT: (row.ttft_ratio, row.ttft_ratio_low, row.ttft_ratio_high),
+        Metric.TPOT: (row.tpot_ratio, row.tpot_ratio_low, row.tpot_ratio_high),
+    }[metric]
     if value is None or not row.ratio_starts:
         return None
     # Without a judgement nothing is decided.
     unjudged = Difference.ONE_RUN if row.ratio_starts == 1 else Difference.UNDECIDED
-    return Ratio(value, low, high, row.ratio_starts, latency, row.difference or unjudged)
+    return Ratio(value, low, high, row.ratio_starts, metric, row.difference or unjudged)
 
 
 def is_duplicate(cell: Cell) -> bool:
@@ -119,11 +133,11 @@ def interval(ratio: Ratio) -> str:
 
 
 def ratio_text(load: Load, row: LoadResult) -> str:
-    """``1.24× (1.21–1.27)`` for tables; empty without a ratio. A ratio of TPOTs says so."""
+    """``1.24× (1.21–1.27)`` for tables; empty without a ratio. A ratio of latencies says so."""
     ratio = ratio_of(load, row)
     if ratio is None:
         return ""
-    suffix = " TPOT" if ratio.latency else ""
+    suffix = f" {ratio.metric}" if ratio.latency else ""
     if ratio.low is None or ratio.high is None:
         return f"{times(ratio)}{suffix}"
     decimals = _decimals(ratio)
@@ -141,9 +155,10 @@ DIFFERENCE_WORDS = {
 
 
 def comparison(variant: str, baseline: str, ratio: Ratio) -> str:
-    """``fp8 is 1.24× bf16``; under a fixed rate it says what is compared."""
+    """``fp8 is 1.24× bf16``; of latencies it says which."""
     if ratio.latency:
-        return f"{variant} takes {times(ratio)} the time per output token of {baseline}"
+        what = "time per output token" if ratio.metric is Metric.TPOT else "time to first token"
+        return f"{variant} takes {times(ratio)} the {what} of {baseline}"
     return f"{variant} is {times(ratio)} {baseline}"
 
 

@@ -5,6 +5,7 @@ next one holds the baseline, the control and the variants that more starts would
 The look at block k uses blocks up to k only, so whatever process asks, whenever, the answer is the same.
 """
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from quantbench.api.base import six_digits
 from quantbench.api.benchmark import CONTROL, Load, QuantBenchmarkSpec
 from quantbench.api.names import Difference
+from quantbench.api.run import Pass
 from quantbench.api.status import LoadResult
 from quantbench.effective import CellKey, counts
 from quantbench.observe import Run
@@ -19,6 +21,9 @@ from quantbench.plan import Plan, PlannedRun, measured_variants
 from quantbench.statistics import Metric, Ratio, Samples, Start, figures
 from quantbench.statistics.contrasts import Bools, Floats
 from quantbench.statistics.looks import ERROR_RATE, Course, Rule, begin, look, significant
+
+KEPT_UP = 0.95
+"""Share of the asked request rate that a server must serve for the rate to be what sets its throughput."""
 
 
 def starts_of(runs: Iterable[Run]) -> list[Start]:
@@ -30,14 +35,22 @@ def starts_of(runs: Iterable[Run]) -> list[Start]:
     ]
 
 
-def paced(load: Load) -> bool:
-    """Whether requests arrive at a fixed rate: then throughput is the rate, and TPOT tells variants apart."""
-    return str(load.request_rate) != "inf"
+def fell_behind(load: Load, passes: Sequence[Pass]) -> bool:
+    """Whether a server did not keep up with the rate at which requests were sent, in most of these passes.
 
+    The answers to the last requests make any pass longer than its sending, so that less than the rate is no proof. A
+    backlog is: where requests come a share s faster than they are served, the last one waits for s of the time of
+    sending, and the mean one for half of that.
+    """
+    rate = float(load.request_rate)
 
-def decisive(load: Load) -> Metric:
-    """The figure that variants are compared in under a load."""
-    return Metric.TPOT if paced(load) else Metric.THROUGHPUT
+    def behind(measured: Pass) -> bool:
+        queue, ttft = measured.server.mean_queue_milliseconds, measured.ttft_milliseconds.mean
+        waited = queue if queue is not None else ttft
+        backlog = waited is None or waited / 1000 >= (1 - KEPT_UP) / 2 * measured.asked / rate
+        return measured.requests_per_second < KEPT_UP * rate and backlog
+
+    return 2 * sum(map(behind, passes)) > len(passes)
 
 
 class Comparisons:
@@ -87,6 +100,9 @@ class Comparisons:
         self._ended = {run.name for run in runs if run.status.verdict} | set(ended)
         self._there = {run.name for run in runs} | set(ended)
         self.rule = self._rule()
+        self._decisive = {
+            (target, load.name): self._chosen(target, load) for target in self.samples for load in spec.loads
+        }
         self._courses: dict[str, Course] = {}
         self._over: set[str] = set()
         followed = [run for target in spec.targets for run in self._follow(target.name)]
@@ -105,6 +121,31 @@ class Comparisons:
             precision=sampling.target_ratio_error,
             family=max(1, others * len(self.spec.loads)),
         )
+
+    # --- what decides ----------------------------------------------------------------------------------------
+
+    def decisive(self, target: str, load: str) -> Metric:
+        """The figure in which all variants of a target are compared under a load."""
+        return self._decisive[target, load]
+
+    def _chosen(self, target: str, load: Load) -> Metric:
+        """Throughput, unless every server kept up with a fixed rate, which is its throughput then.
+
+        Only blocks up to the first look are asked, so that what later ones bring changes no word that was said.
+        """
+        if math.isinf(float(load.request_rate)):
+            return Metric.THROUGHPUT
+        first = self.rule.first
+        for name in self.names:
+            early = [one for start in self._starts[name, target] if start.block <= first for one in start.of(load.name)]
+            if fell_behind(load, early):
+                return Metric.THROUGHPUT
+        samples, place = self.samples[target], self.spec.loads.index(load)
+        for metric in (Metric.TPOT, Metric.TTFT, Metric.THROUGHPUT):
+            # Answers of a single token have no TPOT, results of other tools may have no latency at all.
+            if not np.isnan(samples.log[metric][place, self.baseline, :first]).all():
+                return metric
+        return Metric.TPOT
 
     # --- which starts follow ---------------------------------------------------------------------------------
 
@@ -151,8 +192,9 @@ class Comparisons:
         samples = self.samples[target]
         log = np.full((len(self.spec.loads), len(self.names), max(self.rule.most, samples.blocks)), np.nan)
         for place, load in enumerate(self.spec.loads):
-            sign = -1 if paced(load) else 1
-            log[place, :, : samples.blocks] = sign * samples.log[decisive(load)][place]
+            metric = self.decisive(target, load.name)
+            sign = 1 if metric is Metric.THROUGHPUT else -1
+            log[place, :, : samples.blocks] = sign * samples.log[metric][place]
         return log
 
     def _all_ended(self, runs: Iterable[PlannedRun]) -> bool:
@@ -183,6 +225,8 @@ class Comparisons:
         rows = []
         for place, load in enumerate(self.spec.loads):
             row = figures(load.name, self._starts[variant, target])
+            if row and not math.isinf(float(load.request_rate)):
+                row = row.model_copy(update={"decided_by": self.decisive(target, load.name)})
             if row and variant != self.spec.baseline:
                 row = row.model_copy(update=self._compared(variant, target, place, load, complete))
             if row:
@@ -194,11 +238,12 @@ class Comparisons:
         throughput = samples.ratios(self.spec.baseline).get(key)
         if throughput is None:
             return {}
-        fields: dict[str, object] = {"ratio_starts": throughput.blocks}
+        decides = self._ratio(variant, target, load)
+        fields: dict[str, object] = {"ratio_starts": (decides or throughput).blocks}
         for prefix, metric in (("", Metric.THROUGHPUT), ("ttft_", Metric.TTFT), ("tpot_", Metric.TPOT)):
             fields |= _fields(f"{prefix}ratio", samples.ratios(self.spec.baseline, metric).get(key))
         if variant != CONTROL:
-            fields["difference"] = self._difference(variant, target, place, load, throughput.blocks, complete)
+            fields["difference"] = self._difference(variant, target, place, load, decides, complete)
         elif complete:
             fields["difference"] = self._of_control(target, load)
         return fields
@@ -210,27 +255,31 @@ class Comparisons:
         ratio = self._ratio(CONTROL, target, load)
         if ratio is None or ratio.p is None or ratio.p * len(self.spec.loads) * len(self.spec.targets) > ERROR_RATE:
             return None
-        return _direction(ratio, load)
+        return self._direction(ratio, target, load)
 
-    def _difference(self, variant: str, target: str, place: int, load: Load, blocks: int, complete: bool) -> Difference:
+    def _difference(
+        self, variant: str, target: str, place: int, load: Load, ratio: Ratio | None, complete: bool
+    ) -> Difference | None:
         if (variant, target) in self.same_as:
             return Difference.SAME_CONFIGURATION
-        if blocks == 1:
+        if ratio is None:
+            return None
+        if ratio.blocks == 1:
             return Difference.ONE_RUN
         column = self.names.index(variant)
         if self._decided[target][place, column]:
-            return _direction(self._ratio(variant, target, load), load)
+            return self._direction(ratio, target, load)
         if complete or target in self._over or self._courses[target].settled[place, column]:
             return Difference.NOT_DISTINGUISHABLE
         return Difference.UNDECIDED
 
     def _ratio(self, variant: str, target: str, load: Load) -> Ratio | None:
-        return self.samples[target].ratio(load.name, variant, self.spec.baseline, decisive(load))
+        metric = self.decisive(target, load.name)
+        return self.samples[target].ratio(load.name, variant, self.spec.baseline, metric)
 
-
-def _direction(ratio: Ratio | None, load: Load) -> Difference:
-    more = ratio is not None and ratio.value > 1
-    return Difference.FASTER if more != paced(load) else Difference.SLOWER
+    def _direction(self, ratio: Ratio, target: str, load: Load) -> Difference:
+        more_is_better = self.decisive(target, load.name) is Metric.THROUGHPUT
+        return Difference.FASTER if (ratio.value > 1) is more_is_better else Difference.SLOWER
 
 
 def _fields(name: str, ratio: Ratio | None) -> dict[str, object]:

@@ -54,7 +54,7 @@ class Contrast:
     """How fast one variant is against another under one load.
 
     Attributes:
-        ratio: throughput over the other's; under a fixed request rate the other's TPOT over the variant's.
+        ratio: throughput over the other's, or where a latency decides the other's over the variant's.
         low, high: its 95 % interval, None with too few starts.
         p: two-sided p-value of no difference, None with too few starts.
     """

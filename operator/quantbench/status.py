@@ -7,9 +7,9 @@ from datetime import datetime
 from itertools import zip_longest
 
 from quantbench import regimes, times
-from quantbench.answer import is_duplicate, of_target, standing, summary
+from quantbench.answer import is_duplicate, metric_of, of_target, standing, summary
 from quantbench.api.base import JsonObject
-from quantbench.api.benchmark import CONTROL, Load, QuantBenchmarkSpec
+from quantbench.api.benchmark import CONTROL, QuantBenchmarkSpec
 from quantbench.api.conditions import Condition, Reason
 from quantbench.api.names import Verdict
 from quantbench.api.run import Pass
@@ -18,16 +18,16 @@ from quantbench.api.status import (
     MAX_CELL_MESSAGE,
     MAX_CROSSOVERS,
     MAX_DETAILED_ROWS,
-    UNDECISIVE,
+    RATIOS,
     Cell,
     Crossover,
 )
-from quantbench.comparisons import Comparisons, decisive, paced, starts_of
+from quantbench.comparisons import Comparisons, starts_of
 from quantbench.effective import MEASURED, disagreement, effective, unquantized
 from quantbench.findings import findings
 from quantbench.observe import Run
 from quantbench.plan import Plan, PlannedRun, measured_variants
-from quantbench.statistics import Metric, Samples
+from quantbench.statistics import Metric
 
 
 @dataclass(frozen=True)
@@ -131,17 +131,19 @@ def _verdict(runs: Sequence[Run]) -> tuple[Verdict | None, str | None]:
 
 
 def bounded(spec: QuantBenchmarkSpec, rows: Sequence[Cell]) -> tuple[Cell, ...]:
-    """The same cells, without details where they are so many that the status would outgrow its bound."""
+    """The same cells for the API server, without details where they are so many that the status would be too large."""
     if sum(len(cell.loads) for cell in rows) <= MAX_DETAILED_ROWS:
         return tuple(rows)
-    without = {
-        load.name: dict.fromkeys(DETAILS if paced(load) else (*DETAILS, *UNDECISIVE), None) for load in spec.loads
-    }
+    load_of = {load.name: load for load in spec.loads}
     built = []
     for cell in rows:
-        loads = tuple(row.model_copy(update=without[row.load]) for row in cell.loads)
+        loads = []
+        for row in cell.loads:
+            kept = metric_of(load_of[row.load], row)
+            others = [field for metric, fields in RATIOS.items() if metric is not kept for field in fields]
+            loads.append(row.model_copy(update=dict.fromkeys((*DETAILS, *others), None)))
         said = None if cell.verdict in (Verdict.MEASURED, Verdict.DUPLICATE) else cell.message
-        brief = {"loads": loads, "message": said, "effective": None, "fingerprint": None}
+        brief = {"loads": tuple(loads), "message": said, "effective": None, "fingerprint": None}
         built.append(cell.model_copy(update=brief))
     return tuple(built)
 
@@ -173,23 +175,23 @@ def all_crossovers(spec: QuantBenchmarkSpec, rows: Sequence[Cell], comparisons: 
         measured = [cell for cell in of_target(rows, target.name) if cell.loads and cell.variant != CONTROL]
         others = [cell.variant for cell in measured if cell.variant != spec.baseline and not is_duplicate(cell)]
         if any(cell.variant == spec.baseline for cell in measured):
-            contrasts = _contrasts(spec.loads, comparisons.samples[target.name])
+            contrasts = _contrasts(comparisons, target.name)
             found.append(regimes.crossovers(target.name, along, [spec.baseline, *others], contrasts))
     # The most useful ones of every target before the others of any.
     in_turn = [crossover for ranked in zip_longest(*found) for crossover in ranked if crossover]
     return tuple(in_turn[:MAX_CROSSOVERS])
 
 
-def _contrasts(loads: Sequence[Load], samples: Samples) -> regimes.Contrasts:
+def _contrasts(comparisons: Comparisons, target: str) -> regimes.Contrasts:
     """Contrasts of speed between the variants of one target, within blocks."""
-    metrics = {load.name: decisive(load) for load in loads}
+    samples = comparisons.samples[target]
 
     def contrast(variant: str, other: str, load: str) -> regimes.Contrast | None:
-        # Under a fixed request rate, which sets the throughput itself, the shorter TPOT is the faster one.
-        ratio = samples.ratio(load, variant, other, metrics[load])
+        metric = comparisons.decisive(target, load)
+        ratio = samples.ratio(load, variant, other, metric)
         if ratio is None:
             return None
-        speed = ratio.inverse if metrics[load] is Metric.TPOT else ratio
+        speed = ratio if metric is Metric.THROUGHPUT else ratio.inverse
         return regimes.Contrast(speed.value, speed.low, speed.high, speed.p)
 
     return contrast
@@ -216,7 +218,7 @@ def plan_fields(
         "plan_hash": plan.hash,
         "progress": progress(planned, runs),
         "summary": summary(spec, rows, found),
-        "cells": bounded(spec, rows),
+        "cells": rows,
         "findings": findings(spec, rows, runs, found),
         "crossovers": found,
     }

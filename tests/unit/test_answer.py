@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from core_support.figures import ALIKE, FASTER, ONE_RUN, SAME, SLOWER, UNDECIDED, cell, row
 from core_support.objects import several
 from quantbench.answer import Ratio, comparison, interval, place, standing, summary, times
-from quantbench.api.names import Difference, Verdict
+from quantbench.api.names import Difference, Metric, Verdict
 from quantbench.api.status import Cell, Crossover
 
 SPEC = several("bf16", "fp8", "awq", "int8", sampling={"starts": 3, "control": True})
@@ -180,7 +180,7 @@ def test_a_part_for_each_target_as_far_as_they_fit() -> None:
 
 
 def ratio(value: float, low: float | None = None, high: float | None = None, *, latency: bool = False) -> Ratio:
-    return Ratio(value, low, high, 3, latency, FASTER)
+    return Ratio(value, low, high, 3, Metric.TPOT if latency else Metric.THROUGHPUT, FASTER)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_ratios_have_the_digits_that_they_need(figures: tuple[Any, ...], words: 
 
 
 def test_one_start_is_singular() -> None:
-    assert interval(Ratio(1.2, None, None, 1, False, ONE_RUN)) == "1 start"
+    assert interval(Ratio(1.2, None, None, 1, Metric.THROUGHPUT, ONE_RUN)) == "1 start"
     assert comparison("a", "b", ratio(0.8, latency=True)) == "a takes 0.80× the time per output token of b"
 
 

@@ -212,8 +212,8 @@ def test_every_figure_of_the_status_has_its_metric() -> None:
     shown = {field for field, _, _ in ROW_FIGURES.values()}
     fields = {field.alias for field in LoadResult.model_fields.values()}
     assert shown <= fields
-    # A name, how many there are, and what is a state set of its own.
-    assert fields - shown == {"load", "passes", "ratioStarts", "difference"}
+    # Names, how many there are, and what is a state set of its own.
+    assert fields - shown == {"load", "passes", "ratioStarts", "difference", "decidedBy"}
 
 
 def test_stages_and_parts_are_fields_of_the_run() -> None:

@@ -545,3 +545,21 @@ def broken(run: Run) -> bool:
 def failed(run: Run) -> Run:
     outcome = Outcome(name=Verdict.FAILED, reason="Failed", message="it broke")
     return dataclasses.replace(run, status=run.status.model_copy(update={"verdict": outcome, "passes": ()}))
+
+
+def test_of_two_states_of_one_run_the_later_one_counts_whatever_the_order_of_the_files() -> None:
+    """Both have not ended and hold as many passes: by their moments one is later."""
+    study = cut_off(spec_with("fp8", starts=3), left=lambda run: run.spec.block == 3)
+
+    def seen(seconds: float, server: float = 0.0) -> Study:
+        def earlier(one: Run) -> Run:
+            when = one.status.times.model_copy(update={"last_pass": at(seconds)})
+            status = one.status.model_copy(update={"times": when, "server_seconds": server})
+            return one if one.ended else dataclasses.replace(one, status=status)
+
+        return dataclasses.replace(study, runs=tuple(map(earlier, study.runs)))
+
+    for states in ((seen(7000), seen(8000)), (seen(8000, 1.0), seen(8000, 2.0))):
+        assert merged(states, as_they_stand=True) == merged(states[::-1], as_they_stand=True)
+    of_both = merged((seen(8000), seen(7000)), as_they_stand=True)
+    assert of_both == as_it_stands(seen(8000))

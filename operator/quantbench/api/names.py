@@ -101,12 +101,20 @@ class Verdict(Named):
 class Difference(Named):
     """What the figures of one row say about the variant against the baseline."""
 
-    FASTER = "Faster", "More throughput (under a fixed request rate: shorter TPOT) than the baseline's, significantly."
-    SLOWER = "Slower", "Less throughput (under a fixed request rate: longer TPOT) than the baseline's, significantly."
+    FASTER = "Faster", "Better than the baseline in the figure that decides, significantly."
+    SLOWER = "Slower", "Worse than the baseline in the figure that decides, significantly."
     NOT_DISTINGUISHABLE = "NotDistinguishable", "No more starts follow, and what was seen can be chance."
     UNDECIDED = "Undecided", "More starts follow."
     ONE_RUN = "OneRun", "One start each: a ratio, but no statement about better or worse."
     SAME_CONFIGURATION = "SameConfiguration", "The server ran what another variant's server ran: no comparison."
+
+
+class Metric(Named):
+    """A figure in which variants can be compared."""
+
+    THROUGHPUT = "Throughput", "Total tokens per second: more is better."
+    TTFT = "TTFT", "Mean time to first token: less is better."
+    TPOT = "TPOT", "Mean time per output token: less is better."
 
 
 class FindingKind(Named):

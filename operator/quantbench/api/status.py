@@ -7,7 +7,7 @@ from pydantic import Field
 from quantbench.api.base import DNS_LABEL, Count, Model, Number, list_map, name_field, text
 from quantbench.api.benchmark import MAX_ROWS
 from quantbench.api.conditions import CONDITIONS, Condition
-from quantbench.api.names import Axis, Difference, FindingKind, Verdict
+from quantbench.api.names import Axis, Difference, FindingKind, Metric, Verdict
 
 MAX_CELL_MESSAGE = 160
 MAX_FINDINGS = 48
@@ -77,6 +77,13 @@ class LoadResult(Model):
     ratio_starts: Count = Field(
         default=0, description="Blocks that the ratios rest on; with 1 it is one run, not a verdict."
     )
+    decided_by: Metric | None = Field(
+        default=None,
+        description=(
+            "Figure by which all variants are judged under a fixed request rate; absent under an infinite one, where"
+            " throughput decides."
+        ),
+    )
     difference: Difference | None = Field(
         default=None,
         description=(
@@ -93,13 +100,14 @@ DETAILS = (
     "p99_tpot_milliseconds",
     "start_variation",
     "repeat_variation",
-    "ttft_ratio",
-    "ttft_ratio_low",
-    "ttft_ratio_high",
 )
 """Fields of `LoadResult` that the status of a very large study leaves out."""
-UNDECISIVE = ("tpot_ratio", "tpot_ratio_low", "tpot_ratio_high")
-"""The same, for loads under which throughput decides."""
+RATIOS = {
+    Metric.THROUGHPUT: ("ratio_low", "ratio_high"),
+    Metric.TTFT: ("ttft_ratio", "ttft_ratio_low", "ttft_ratio_high"),
+    Metric.TPOT: ("tpot_ratio", "tpot_ratio_low", "tpot_ratio_high"),
+}
+"""The same, where the figure does not decide."""
 
 
 class Cell(Model):
@@ -147,7 +155,7 @@ class Crossover(Model):
     other: str = name_field("Variant that is the faster one below.")
     at: Number = Field(
         description=(
-            "Where they are equally fast (in throughput; along request rates in TPOT), interpolated between the loads"
+            "Where they are equally fast, by the figure that decides at each load, interpolated between the loads"
             " around it. Beyond maxNumSeqs no more requests are in flight."
         )
     )

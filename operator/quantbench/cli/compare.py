@@ -4,8 +4,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from quantbench.api.names import Metric
 from quantbench.cli.tables import GAP, number, significant
-from quantbench.exports.comparison import Comparison, Word
+from quantbench.exports.comparison import Comparison, Row, Word
 
 _STYLES = {Word.FASTER: "green", Word.SLOWER: "red"}
 
@@ -23,14 +24,13 @@ def view(found: Comparison, first: str, second: str) -> Group:
         table.add_column("", no_wrap=True)
         for row in found.rows:
             if (row.target, row.load) == (target, load):
-                interval = f" [{row.low:.2f}, {row.high:.2f}]" if row.low is not None and row.high is not None else ""
                 table.add_row(
                     row.variant,
                     significant(row.first.total_tokens_per_second),
                     significant(row.second.total_tokens_per_second),
-                    f"{number(row.ratio, 3)}{interval}",
-                    number(row.ttft_ratio, 2),
-                    number(row.tpot_ratio, 2),
+                    f"{number(row.ratio, 3)}{_interval(row, Metric.THROUGHPUT)}",
+                    f"{number(row.ttft_ratio, 2)}{_interval(row, Metric.TTFT)}",
+                    f"{number(row.tpot_ratio, 2)}{_interval(row, Metric.TPOT)}",
                     Text(row.word, style=_STYLES.get(row.word, "")),
                 )
         parts.append(table)
@@ -39,3 +39,8 @@ def view(found: Comparison, first: str, second: str) -> Group:
     parts += [Text(f"only in A: {name}", style="dim") for name in found.only_first]
     parts += [Text(f"only in B: {name}", style="dim") for name in found.only_second]
     return Group(*parts)
+
+
+def _interval(row: Row, metric: Metric) -> str:
+    low, high = row.ends(metric)
+    return "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"

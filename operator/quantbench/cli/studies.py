@@ -119,8 +119,8 @@ def compare(
 ) -> None:
     """Put two studies side by side: the second's figures over the first's, cell by cell.
 
-    Warns where version, model, workload, lengths or effective configurations differ. Exit status: 0 compared, 1 no
-    cell in common, 2 a file cannot be read, 3 no such study, 4 the cluster did not answer.
+    Warns where version, model, GPUs, settings, workload, lengths or effective configurations differ. Exit status: 0
+    compared, 1 no cell in common, 2 a file cannot be read, 3 no such study, 4 the cluster did not answer.
     """
     access = read.Access(namespace, context, kubeconfig)
     found = put_together(load(first, access), load(second, access))

@@ -8,12 +8,11 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from quantbench.answer import DIFFERENCE_WORDS, ratio_text
+from quantbench.answer import DIFFERENCE_WORDS, metric_of, ratio_text
 from quantbench.api.benchmark import Load
 from quantbench.api.conditions import ConditionType, Stage
-from quantbench.api.names import Difference, FindingKind, Verdict
+from quantbench.api.names import Difference, FindingKind, Metric, Verdict
 from quantbench.api.status import Cell, Finding, LoadResult
-from quantbench.comparisons import paced
 from quantbench.exports import Study
 from quantbench.observe import Run
 from quantbench.stages import gaps as stage_gaps
@@ -184,7 +183,8 @@ def results(study: Study, width: int | None = 80) -> Group:
 
 def _table(rows: Sequence[tuple[Cell, LoadResult]], load: Load, baseline: str, width: int | None) -> Table:
     """The rows of one load, without the columns that do not fit."""
-    headings = _COLUMNS | {"ratio": f"{'TPOT ' if paced(load) else ''}RATIO TO {baseline}"}
+    metric = metric_of(load, rows[0][1])
+    headings = _COLUMNS | {"ratio": f"{'' if metric is Metric.THROUGHPUT else f'{metric} '}RATIO TO {baseline}"}
     texts = [_texts(cell, row, load, baseline) for cell, row in rows]
     styles = [_STYLES.get(row.difference, "") if row.difference else "" for _, row in rows]
     wanted = list(_COLUMNS)
@@ -219,7 +219,7 @@ def _texts(cell: Cell, row: LoadResult, load: Load, baseline: str) -> dict[str, 
         "output": significant(row.output_tokens_per_second),
         "ttft": significant(row.mean_ttft_milliseconds) + ("*" if row.saturated else ""),
         "tpot": number(row.mean_tpot_milliseconds, 2),
-        "ratio": ratio_text(load, row).removesuffix(" TPOT"),
+        "ratio": ratio_text(load, row).removesuffix(f" {metric_of(load, row)}"),
         "word": word,
         "starts": str(row.starts),
     }

@@ -18,7 +18,7 @@ from quantbench.effective import duplicates, void
 from quantbench.observe import Benchmark, Run, Unreadable
 from quantbench.plan import FieldError, Plan, PlannedRun, run_limits, run_spec
 from quantbench.resources.run import run_object
-from quantbench.status import Costs, comparability, gpu_hours, plan_fields, set_condition
+from quantbench.status import Costs, bounded, comparability, gpu_hours, plan_fields, set_condition
 
 WATCHDOG_SECONDS = 15.0
 """How often a running study is looked at without an event, should one get lost."""
@@ -218,6 +218,7 @@ class _Study:
         status = old.model_copy(
             update={
                 **fields,
+                "cells": bounded(self.spec, fields["cells"]),
                 "observed_generation": self.benchmark.generation,
                 "active_runs": len(self.active),
                 "gpu_hours": float(f"{self.costs.ended:.6g}"),

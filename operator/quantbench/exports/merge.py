@@ -21,7 +21,7 @@ from quantbench.api.status import Cell
 from quantbench.effective import CellKey
 from quantbench.exports.figures import figures, judged_once
 from quantbench.exports.secrets import without_secrets
-from quantbench.exports.standing import as_it_stands, closed, judged, reopened
+from quantbench.exports.standing import as_it_stands, closed, judged, reopened, told
 from quantbench.exports.study import SITTINGS, ExportError, Study, in_order
 from quantbench.observe import Benchmark, Run
 from quantbench.plan import plan_hash
@@ -156,9 +156,11 @@ def _newer(one: Run, other: Run) -> Run:
     return max(other, one, key=_lateness)
 
 
-def _lateness(run: Run) -> tuple[bool, int, int]:
-    """Sorts states of one run by how late they are."""
-    return run.status.verdict is not None, run.status.attempt, len(run.status.passes)
+def _lateness(run: Run) -> tuple[bool, int, int, datetime, str]:
+    """Sorts states of one run by how late they are; at last by their text, lest the order of files decide."""
+    status = run.status
+    news = max(told(run), default=times.from_unix(0))
+    return status.verdict is not None, status.attempt, len(status.passes), news, status.model_dump_json()
 
 
 # --- sittings --------------------------------------------------------------------------------------------------------

@@ -104,17 +104,17 @@ def _message(news: datetime | None, cells: Sequence[Cell], *, unended: int) -> s
 def _news(study: Study) -> Iterator[datetime]:
     """Every moment that the runs tell of; of a study without runs, those of its conditions."""
     if study.runs:
-        return (moment for run in study.runs for moment in _told(run))
+        return (moment for run in study.runs for moment in told(run))
     return times.moments(condition.last_transition_time for condition in study.benchmark.status.conditions)
 
 
-def _told(run: Run) -> Iterator[datetime]:
+def told(run: Run) -> Iterator[datetime]:
     """Every moment that a run tells of."""
-    told = [run.created_at, *run.status.times.to_json().values()]
-    told += [condition.last_transition_time for condition in run.status.conditions]
-    return times.moments(told)
+    written = [run.created_at, *run.status.times.to_json().values()]
+    written += [condition.last_transition_time for condition in run.status.conditions]
+    return times.moments(written)
 
 
 def _hours(run: Run) -> float:
     """What a run has cost until its own last news [GPU-hours]: another sitting may be days later."""
-    return gpu_hours([run], times.render(max(_told(run), default=times.from_unix(0)))).total
+    return gpu_hours([run], times.render(max(told(run), default=times.from_unix(0)))).total

@@ -4,9 +4,9 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from quantbench.answer import of_target, place
+from quantbench.answer import metric_of, of_target, place
 from quantbench.api.benchmark import CONTROL, Load
-from quantbench.api.names import Axis, FindingKind
+from quantbench.api.names import FindingKind, Metric
 from quantbench.api.run import GPUSamples, Pass
 from quantbench.api.status import Cell, Crossover, LoadResult
 from quantbench.findings.facts import (
@@ -66,16 +66,19 @@ def _around(study: Study, crossover: Crossover) -> list[str]:
         if load in below and load in above
     ]
     nearest = sorted(points, key=lambda point: abs(math.log(point[0]) - math.log(crossover.at or 1)))[:MOST_EVIDENCE]
-    by_time = crossover.axis is Axis.REQUEST_RATE
+    loads = {load.name: load for load in study.spec.loads}
     return [
-        f"{load}: {crossover.other} {_speed(below[load], by_time)}, {crossover.variant} {_speed(above[load], by_time)}"
+        f"{load}: {crossover.other} {_speed(loads[load], below[load])},"
+        f" {crossover.variant} {_speed(loads[load], above[load])}"
         for _, load in sorted(nearest)
     ]
 
 
-def _speed(row: LoadResult, by_time: bool) -> str:
-    if by_time and row.mean_tpot_milliseconds is not None:
-        return f"TPOT {row.mean_tpot_milliseconds:,.2f} ms"
+def _speed(load: Load, row: LoadResult) -> str:
+    metric = metric_of(load, row)
+    latency = {Metric.TTFT: row.mean_ttft_milliseconds, Metric.TPOT: row.mean_tpot_milliseconds}.get(metric)
+    if latency is not None:
+        return f"{metric} {latency:,.2f} ms"
     return f"{row.total_tokens_per_second:,.1f} tokens/s"
 
 
@@ -94,6 +97,8 @@ def saturation(study: Study) -> Iterator[Said]:
                 f"{load.name} on {target.name}: {len(full)} of {len(rows)} variants {were(len(full))} at"
                 f" {'its' if len(full) == 1 else 'their'} limit: "
             ) + ("mean TTFT there is the length of a queue" if waited else "more load brought no more throughput")
+            if any(row.decided_by is Metric.THROUGHPUT for _, row in full):
+                message += "; not all kept up with the rate, so that throughput is compared, not TPOT"
             words = {cell.variant: _waited(row, seen[cell.variant]) for cell, row in full}
             yield caution(FindingKind.SATURATED, message, target=target.name, load=load, number=number, variants=words)
 

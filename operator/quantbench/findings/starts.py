@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from quantbench.answer import is_duplicate
+from quantbench.answer import is_duplicate, metric_of
 from quantbench.api.benchmark import Load
 from quantbench.api.names import FindingKind
-from quantbench.comparisons import decisive, paced, starts_of
+from quantbench.comparisons import starts_of
 from quantbench.findings.facts import Said, Study, caution, names_of, percent
-from quantbench.statistics import mean
+from quantbench.statistics import Metric, figure_of, mean
 from quantbench.statistics.figures import variation
 
 APART = 0.1
@@ -25,6 +25,7 @@ class Starts:
     """The figure that one variant is judged by under one load: of each pass of each start, in order of time."""
 
     variant: str
+    metric: Metric
     passes: Sequence[Sequence[float]]
 
     @cached_property
@@ -56,17 +57,17 @@ def starts_disagree(study: Study) -> Iterator[Said]:
                 continue
             first, *others = found
             message = (
-                f"{load.name} on {target.name}: starts of {first.variant} gave {_shown(first.figures, load)},"
+                f"{load.name} on {target.name}: starts of {first.variant} gave {_shown(first)},"
                 f" {percent(first.apart)} apart"
             )
             if others:
                 message += f", and those of {len(others)} other{'s' if len(others) > 1 else ''} disagree too"
-                slowest = max if paced(load) else min
+                slowest = min if first.metric is Metric.THROUGHPUT else max
                 if all(one.figures[0] == slowest(one.figures) for one in found):
                     message += ", the first of each the slowest"
             message += ": a single start can mislead by that much; more starts narrow the interval"
             message += _elsewhere(by_load)
-            words = {one.variant: _then(one.figures, load) for one in found}
+            words = {one.variant: _listed(one.metric, one.figures, ", then ") for one in found}
             yield caution(
                 FindingKind.STARTS_DISAGREE, message, target=target.name, load=load, number=number, variants=words
             )
@@ -74,36 +75,33 @@ def starts_disagree(study: Study) -> Iterator[Said]:
 
 def _by_variant(study: Study, target: str, load: Load) -> list[Starts]:
     """Those that have several starts with a figure, duplicates left out."""
-    metric = decisive(load)
     found = []
-    for cell, _ in study.rows(target, load):
+    for cell, row in study.rows(target, load):
         if is_duplicate(cell):
             continue
+        metric = metric_of(load, row)
         starts = sorted(
             (passes for start in starts_of(study.runs_of(cell)) if (passes := start.of(load.name))),
             key=lambda passes: passes[0].started_at,
         )
-        values = [[value for one in passes if (value := metric.of(one)) is not None] for passes in starts]
+        values = [[value for one in passes if (value := figure_of(metric, one)) is not None] for passes in starts]
         measured = [listed for listed in values if listed]
         if len(measured) > 1:
-            found.append(Starts(cell.variant, measured))
+            found.append(Starts(cell.variant, metric, measured))
     return found
 
 
-def _shown(figures: Sequence[float], load: Load) -> str:
+def _shown(one: Starts) -> str:
+    figures = one.figures
     if len(figures) <= MOST_LISTED:
-        return _then(figures, load)
-    return f"{_figures((min(figures), max(figures)), ' to ', load)} in {len(figures)} starts"
+        return _listed(one.metric, figures, ", then ")
+    return f"{_listed(one.metric, (min(figures), max(figures)), ' to ')} in {len(figures)} starts"
 
 
-def _then(figures: Sequence[float], load: Load) -> str:
-    return _figures(figures, ", then ", load)
-
-
-def _figures(figures: Sequence[float], between: str, load: Load) -> str:
-    if paced(load):
-        return f"TPOT {between.join(f'{figure:,.2f}' for figure in figures)} ms"
-    return f"{between.join(f'{figure:,.1f}' for figure in figures)} tokens/s"
+def _listed(metric: Metric, figures: Sequence[float], between: str) -> str:
+    if metric is Metric.THROUGHPUT:
+        return f"{between.join(f'{figure:,.1f}' for figure in figures)} tokens/s"
+    return f"{metric} {between.join(f'{figure:,.2f}' for figure in figures)} ms"
 
 
 def _elsewhere(by_load: dict[str, list[Starts]]) -> str:

@@ -9,7 +9,7 @@ from quantbench.api.benchmark import CONTROL, Load, Target, Variant
 from quantbench.api.run import Pass
 from quantbench.api.status import Cell
 from quantbench.comparisons import starts_of
-from quantbench.effective import void
+from quantbench.effective import effective, void
 from quantbench.exports.study import Study
 from quantbench.observe import Run
 from quantbench.published.claims import Memory
@@ -52,6 +52,11 @@ class Measured:
         return {cell.variant: cell for cell in self.study.benchmark.status.cells if cell.target == self.target.name}
 
     @cached_property
+    def fingerprints(self) -> dict[str, str | None]:
+        """Of the configuration that each variant ran."""
+        return {name: effective(runs)[1] for name, runs in self.runs.items()}
+
+    @cached_property
     def starts(self) -> dict[str, list[Start]]:
         """By variant; none of what ran something else than its name says."""
         unlike = void(self.study.benchmark.spec, self.study.runs)
@@ -87,9 +92,13 @@ class Measured:
         return Ratio(value, value / width, value * width, blocks)
 
     def same(self, variant: str, other: str) -> bool:
-        """Whether both ran one effective configuration, so that a difference means nothing."""
-        marks = [self.cells[name].fingerprint for name in (variant, other) if name in self.cells]
-        return len(marks) == 2 and marks[0] is not None and marks[0] == marks[1]
+        """Whether both ran one effective configuration, so that a difference means nothing.
+
+        By their runs: the status of a large study does not hold what they ran.
+        """
+        return self.fingerprints.get(variant) is not None and (
+            self.fingerprints[variant] == self.fingerprints.get(other)
+        )
 
     def passes(self, variant: str, load: str) -> Iterator[Pass]:
         """The valid passes of a variant under a load."""

@@ -77,7 +77,8 @@ def matrix(study: Study) -> tuple[Block, ...]:
 def _legend(study: Study) -> str:
     said = (
         "Total throughput over the baseline's, taken within blocks, with its 95 % interval in brackets; under a fixed"
-        " request rate the time per output token (TPOT), of which less is better. Below it: the verdict of the"
+        " request rate that all servers kept up with the time per output token (TPOT; TTFT if answers have one token),"
+        " of which less is better. Below it: the verdict of the"
         " statistics, which is stricter than a single interval because it allows for all comparisons of the study;"
         " total tokens per second (input and output); the number of server starts."
     )

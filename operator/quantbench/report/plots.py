@@ -8,7 +8,7 @@ from scipy.special import stdtrit
 
 from quantbench.answer import DIFFERENCE_WORDS, ratio_of, ratio_text
 from quantbench.api.benchmark import CONTROL, Load, QuantBenchmarkSpec
-from quantbench.api.names import Axis
+from quantbench.api.names import Axis, Metric
 from quantbench.api.run import Pass
 from quantbench.api.status import Cell, LoadResult
 from quantbench.comparisons import starts_of
@@ -103,7 +103,7 @@ def against_baseline(study: Study, of: Sequence[Measured]) -> tuple[Charts | Par
 def _forest(one: Measured, load: Load) -> Forest | None:
     baseline = one.spec.baseline
     bars = []
-    latency = False
+    metric = Metric.THROUGHPUT
     for cell in one.cells:
         row = _row(cell, load.name)
         ratio = ratio_of(load, row) if row and cell.variant != baseline else None
@@ -113,10 +113,11 @@ def _forest(one: Measured, load: Load) -> Forest | None:
             tone = Tone.PLAIN if cell.variant == CONTROL else TONES[ratio.difference]
             figure = ratio_text(load, row) + (" one run" if ratio.starts == 1 else "")
             bars.append(Bar(cell.variant, ratio.value, ratio.low, ratio.high, figure, said, tone))
-            latency |= ratio.latency
+            metric = ratio.metric
     if not bars:
         return None
-    axis = f"TPOT ÷ {baseline}'s (less is better)" if latency else f"total tok/s ÷ {baseline}'s (more is better)"
+    throughput = metric is Metric.THROUGHPUT
+    axis = f"{'total tok/s' if throughput else metric} ÷ {baseline}'s ({'more' if throughput else 'less'} is better)"
     return Forest(tuple(bars), axis)
 
 

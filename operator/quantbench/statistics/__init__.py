@@ -4,7 +4,8 @@
 ``looks``: when a comparison is decided. ``samples``: the starts of one target as arrays.
 """
 
+from quantbench.api.names import Metric
 from quantbench.statistics.figures import Start, figures, headline, mean
-from quantbench.statistics.samples import Metric, Ratio, Samples
+from quantbench.statistics.samples import Ratio, Samples, figure_of
 
-__all__ = ["Metric", "Ratio", "Samples", "Start", "figures", "headline", "mean"]
+__all__ = ["Metric", "Ratio", "Samples", "Start", "figure_of", "figures", "headline", "mean"]

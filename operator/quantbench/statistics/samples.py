@@ -3,33 +3,26 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from functools import cached_property
 
 import numpy as np
 
+from quantbench.api.names import Metric
 from quantbench.api.run import Pass
 from quantbench.statistics.contrasts import CONFIDENCE, Contrasts, Floats, Noise, contrasts, log_figures, noise
 from quantbench.statistics.figures import Start
 
 
-class Metric(Enum):
-    """What can be compared; each is one figure per pass."""
-
-    THROUGHPUT = "totalTokensPerSecond"
-    TTFT = "meanTTFTMilliseconds"
-    TPOT = "meanTPOTMilliseconds"
-
-    def of(self, measured: Pass) -> float | None:
-        """The figure of one pass, or None where it has none that is positive."""
-        match self:
-            case Metric.THROUGHPUT:
-                value: float | None = measured.total_tokens_per_second
-            case Metric.TTFT:
-                value = measured.ttft_milliseconds.mean
-            case Metric.TPOT:
-                value = measured.tpot_milliseconds.mean
-        return value if value is not None and value > 0 else None
+def figure_of(metric: Metric, measured: Pass) -> float | None:
+    """The figure of one pass, or None where it has none that is positive."""
+    match metric:
+        case Metric.THROUGHPUT:
+            value: float | None = measured.total_tokens_per_second
+        case Metric.TTFT:
+            value = measured.ttft_milliseconds.mean
+        case Metric.TPOT:
+            value = measured.tpot_milliseconds.mean
+    return value if value is not None and value > 0 else None
 
 
 @dataclass(frozen=True)
@@ -85,7 +78,7 @@ class Samples:
         most = max((place[3] for place, _ in self._passes), default=0) + 1
         values = np.full((len(self.loads), len(self.variants), self.blocks, most), np.nan)
         for place, measured in self._passes:
-            value = metric.of(measured)
+            value = figure_of(metric, measured)
             if value is not None:
                 values[place] = value
         return log_figures(values)

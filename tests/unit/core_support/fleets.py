@@ -19,7 +19,14 @@ def row(load: str, scale: float) -> JsonObject:
         field.alias or name: scale + place for place, (name, field) in enumerate(LoadResult.model_fields.items())
     }
     counts = {"starts": 3, "passes": 9, "ratioStarts": 3}
-    result = {**numbers, "load": load, "saturated": load == "saturated", "difference": Difference.FASTER, **counts}
+    result = {
+        **numbers,
+        "load": load,
+        "saturated": load == "saturated",
+        "difference": Difference.FASTER,
+        "decidedBy": "TPOT",
+        **counts,
+    }
     return LoadResult.model_validate(result).to_json()
 
 

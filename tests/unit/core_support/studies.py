@@ -9,6 +9,7 @@ from typing import Any
 
 from core_support.objects import at, benchmark, ended, later, pass_json, plan_of, run, several
 from quantbench.api.benchmark import QuantBenchmarkSpec
+from quantbench.api.run import Pass
 from quantbench.decide.benchmark import decide_benchmark
 from quantbench.exports import Study, from_document, to_document
 from quantbench.exports.figures import figures
@@ -76,3 +77,19 @@ def cut_off(
     decision = decide_benchmark(benchmark(spec), plan_of(spec), runs, later(9100))
     study = Study(benchmark(spec, status=decision.status), in_order(runs))
     return from_document(json.loads(json.dumps(to_document(study, "1"), allow_nan=False)))
+
+
+def altered(study: Study, change: Callable[[Run, Pass], Pass], *, complete: bool = True) -> Study:
+    """The study with other passes, judged anew."""
+    runs = tuple(
+        dataclasses.replace(
+            one,
+            status=one.status.model_copy(
+                update={"passes": tuple(change(one, measured) for measured in one.status.passes)}
+            ),
+        )
+        for one in study.runs
+    )
+    head = study.benchmark
+    update = figures(head.spec, runs, plan_hash(head.spec), complete=complete)
+    return Study(dataclasses.replace(head, status=head.status.model_copy(update=update)), runs)
