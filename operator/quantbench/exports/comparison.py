@@ -15,7 +15,7 @@ from quantbench.api.names import Metric
 from quantbench.api.status import Cell, LoadResult
 from quantbench.comparisons import starts_of
 from quantbench.effective import CellKey, counts
-from quantbench.exports.document import without_secrets
+from quantbench.exports.secrets import without_secrets
 from quantbench.exports.study import Study
 from quantbench.statistics import Start, figure_of, mean
 from quantbench.statistics.figures import variation
