@@ -184,7 +184,7 @@ class Kube:
             path = RESOURCES["Pod"].path(namespace, pod, "log")
             body = await self._call("log", "Pod", "GET", path, query, silence=LOG_SILENCE_SECONDS)
         except ApiError as error:
-            if error.status in NO_LOG or isinstance(error.__cause__, TimeoutError):
+            if error.status in NO_LOG or isinstance(error.__cause__, aiohttp.SocketTimeoutError):
                 return None
             raise
         return body.decode(errors="replace")

@@ -118,15 +118,17 @@ class Reconciler:
 
     async def evidence(self, run: Run, own: Children, wanted: Wanted) -> Evidence:
         """Read the logs that the decision needs, each bounded."""
-        load_log, server_log, server_head = LoadLog(), None, None
+        load_log, server_log, server_head, unread = LoadLog(), None, None, False
         if wanted.load and own.load:
             text = await self.kube.log(run.namespace, own.load.name, load.CONTAINER, limit_bytes=MAX_LOG_BYTES)
             load_log = parse_log(text, truncated=len((text or "").encode()) >= MAX_LOG_BYTES)
+            unread = text is None
         if own.server and (wanted.server or wanted.attestation):
             head = await self.kube.log(run.namespace, own.server.name, server.CONTAINER, limit_bytes=SERVER_LOG_BYTES)
             server_head = head if wanted.attestation else None
             server_log = await self.whole(run, own.server, head) if wanted.server else None
-        return Evidence(load_log=load_log, server_log=server_log, server_head=server_head)
+            unread = unread or head is None
+        return Evidence(load_log=load_log, server_log=server_log, server_head=server_head, unread=unread)
 
     async def whole(self, run: Run, pod: Pod, head: str | None) -> str | None:
         """A server's log, of a long one its beginning and its end.

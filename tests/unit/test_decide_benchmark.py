@@ -337,6 +337,9 @@ def test_a_run_without_server_and_budget_is_not_waited_for() -> None:
     # With one run the study would be complete without it just the same.
     alone = several("a", limits={"gpuHours": 0.5})
     assert conditions(decide(alone, [without_budget(alone)]))["Complete"] == ("True", "BudgetSpent")
+    # Nor does suspending the study take its end back.
+    suspended = decide(alone, [without_budget(alone, reason="Suspended")])
+    assert conditions(suspended)["Complete"] == ("True", "BudgetSpent")
     # It is waited for until it is known to hold nothing and to start nothing.
     for run in (without_budget(spec, told=False), without_budget(spec, reason="Scheduling")):
         assert conditions(decide(spec, [run]))["Complete"] == ("False", "Running")

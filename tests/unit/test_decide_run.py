@@ -40,11 +40,12 @@ def decide(
     rejection: str | None = None,
     final: bool = False,
     server_head: str | None = HEALTHY,
+    unread: bool = False,
     **changes: Any,
 ) -> Decision:
     """The decision about a run with these children."""
     of = run(spec, status=status, **changes)
-    evidence = Evidence(parse_log(load_log), server_log, rejection, final, server_head)
+    evidence = Evidence(parse_log(load_log), server_log, rejection, final, server_head, unread)
     return decide_run(of, seen(*raws, attempt=of.status.attempt), evidence, RUNNER, later(now))
 
 
@@ -445,12 +446,32 @@ def test_a_finished_measurement_is_judged_first(what: str) -> None:
 
 
 def test_a_finished_measurement_whose_log_went_with_its_node_is_lost() -> None:
-    waiting_for_it = decide(DONE[2], status=ONCE, now=130, load_log=None)
+    waiting_for_it = decide(DONE[2], status=ONCE, now=130, load_log=None, unread=True)
     assert verdict(waiting_for_it) is None
     assert next_status(waiting_for_it).attempt == 1
-    assert next_status(decide(DONE[2], status=ONCE, now=130, load_log=None, suspend=True)).attempt == 1
-    lost = decide(DONE[2], status=ONCE, now=181, load_log=None)
+    assert next_status(decide(DONE[2], status=ONCE, now=130, load_log=None, unread=True, suspend=True)).attempt == 1
+    lost = decide(DONE[2], status=waiting_for_it.status, now=190, load_log=None, unread=True)
     assert (next_status(lost).attempt, next_status(lost).lost) == (2, 1)
+
+
+def test_a_log_that_is_late_once_costs_nothing_however_long_ago_the_pod_ended() -> None:
+    """An operator that comes back has looked once only, and the log holds all that was measured."""
+    looked = decide(*DONE, status=ONCE, now=9000, load_log=None, unread=True)
+    assert (verdict(looked), next_status(looked).attempt, next_status(looked).times.unread) == (None, 1, at(9000))
+    still = decide(*DONE, status=looked.status, now=9059, load_log=None, unread=True)
+    assert (verdict(still), next_status(still).attempt, next_status(still).times.unread) == (None, 1, at(9000))
+    read = decide(*DONE, status=still.status, now=9059, load_log=text(GOOD))
+    assert verdict(read) == ("Measured", "AllPassesValid")
+    assert next_status(read).times.unread is None
+
+
+def test_a_log_that_is_late_is_no_load_timeout() -> None:
+    """What the load generator has done since its last pass stands in its log alone."""
+    ready = {**ONCE, "times": {"ready": at(40)}}
+    late = decide(*LOADING, status=ready, now=5000, load_log=None, unread=True)
+    assert verdict(late) is None
+    for_long = decide(*LOADING, status=late.status, now=5061, load_log=None, unread=True)
+    assert verdict(for_long) == ("TimedOut", "LoadTimeout")
 
 
 UNTOLD = whole(complete=False, error={"reason": "ServerDied", "message": "not healthy: timed out"})
@@ -535,6 +556,8 @@ def test_no_server_is_started_while_the_budget_is_spent(how: str) -> None:
     }[how]
     waiting_for_it = decide(status=status, now=80, limits=SPENT)
     assert (stage(waiting_for_it), waiting_for_it.actions) == (NO_BUDGET, ())
+    assert waiting_for_it.requeue_after is not None
+    assert waiting_for_it.requeue_after >= 60, "a study that has ended costs the API server next to nothing"
     # Raised a day later, it has the whole time for scheduling again.
     raised = decide(status=waiting_for_it.status, now=86400)
     assert created(raised) == ["Pod"]

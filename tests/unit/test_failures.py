@@ -441,7 +441,7 @@ ENDED = {
 @pytest.mark.parametrize("name", ENDED)
 def test_servers_that_ended(name: str) -> None:
     raw, verdict, reason, hint = ENDED[name]
-    found = server_ended(read_pod(raw), None, later(600), ready=False)
+    found = server_ended(read_pod(raw), None, ready=False)
     assert found is not None
     assert (str(found.name), found.reason) == (verdict, reason)
     assert hint in (found.hint or "")
@@ -449,7 +449,7 @@ def test_servers_that_ended(name: str) -> None:
 
 def test_a_container_that_could_not_be_started_needs_no_log() -> None:
     raw = pod(state=terminated(128, "StartError", until=60, message="exec: no such file"))
-    assert server_ended(read_pod(raw), None, later(61), ready=False) is not None
+    assert server_ended(read_pod(raw), None, ready=False) is not None
 
 
 def test_a_volume_that_is_never_mounted() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -71,6 +73,24 @@ async def test_an_api_server_that_is_away_says_nothing_about_a_log() -> None:
     with pytest.raises(ApiError) as caught:
         await read(kube)
     await kube.close()
+    assert caught.value.status == 0
+
+
+async def test_an_api_server_that_takes_no_connection_says_nothing_about_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REQUEST_SECONDS", 0.5)
+    with socket.socket() as listener, contextlib.ExitStack() as queued:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):  # More than the queue of connections that nobody accepts holds.
+            client = queued.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
+        configuration = Configuration()
+        configuration.host = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        kube = Kube(ApiClient(configuration))
+        with pytest.raises(ApiError) as caught:
+            await read(kube)
+        await kube.close()
     assert caught.value.status == 0
 
 

@@ -48,10 +48,8 @@ def test_golden(case: str, kind: str) -> None:
 
 def test_annotations_are_on_both_pods() -> None:
     """What drains nodes goes by them, and a lost load pod costs the attempt like a lost server."""
-    stays, profile = (
-        {"karpenter.sh/do-not-disrupt": "true"},
-        {"container.apparmor.security.beta.kubernetes.io/vllm": "x"},
-    )
+    stays = {"karpenter.sh/do-not-disrupt": "true", "example.com/vllm": "yes"}
+    profile = {f"container.apparmor.security.beta.kubernetes.io/{one}": "x" for one in ("vllm", "install-gpumonitor")}
     spec = run(study(engine={"podTemplate": {"annotations": {**stays, **profile}}})).spec
     server = server_pod("demo", "uid", "bench", spec, 1, RUNNER)
     load = load_job("demo", "uid", "bench", spec, 1, "10.0.0.7", RUNNER)

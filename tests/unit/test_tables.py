@@ -91,6 +91,13 @@ def live(study: Study, width: int, height: int) -> list[str]:
     return [line.rstrip() for line in text.splitlines()]
 
 
+def test_a_run_without_budget_waits() -> None:
+    study = under_way()
+    runs = [in_stage(run, "BudgetSpent") if run is study.runs[-1] else run for run in study.runs]
+    stages = [line.split()[3] for line in live(dataclasses.replace(study, runs=tuple(runs)), 120, 60)[2:5]]
+    assert stages == ["Releasing", "Loading", "BudgetSpent"]
+
+
 @pytest.mark.parametrize(("width", "height"), [(120, 24), (80, 24), (50, 12), (200, 10)])
 def test_what_is_under_way_is_seen_on_every_terminal(width: int, height: int) -> None:
     study = under_way()

@@ -291,6 +291,7 @@ class StageTimes(Model):
     blocked: str | None = text(
         "A container was first seen to wait for an object that is missing.", longest=32, default=None
     )
+    unread: str | None = text("A log that is needed was first found not to be had.", longest=32, default=None)
     server_finished: str | None = text("Its container ended.", longest=32, default=None)
     load_created: str | None = text("The load Job was created.", longest=32, default=None)
     ready: str | None = text("The server answered.", longest=32, default=None)

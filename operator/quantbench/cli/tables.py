@@ -92,7 +92,7 @@ def _place(run: Run) -> int:
     stage = _stage(run)[0]
     if stage == Stage.ENDED or (run.status.verdict and stage != Stage.RELEASING):
         return 2
-    return int(stage in (Stage.PENDING, Stage.SUSPENDED))
+    return int(stage in (Stage.PENDING, Stage.SUSPENDED, Stage.BUDGET_SPENT))
 
 
 def _runs(runs: Sequence[Run], width: int | None) -> Table:

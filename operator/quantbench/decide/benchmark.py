@@ -111,9 +111,12 @@ def is_spent(spec: QuantBenchmarkSpec, costs: Costs) -> bool:
 
 
 def waits_for_budget(run: Run) -> bool:
-    """Whether a run holds no server and, as long as the budget is spent, starts none: it has been told, and says so."""
+    """Whether a run holds no server and, as long as the budget is spent, starts none: it has been told, and says so.
+
+    Suspended in addition, it still waits for the budget.
+    """
     said = next((c.reason for c in run.status.conditions if c.type == ConditionType.COMPLETE), None)
-    return run.spec.limits.budget_spent and said == Stage.BUDGET_SPENT
+    return run.spec.limits.budget_spent and said in (Stage.BUDGET_SPENT, Stage.SUSPENDED)
 
 
 class _Study:

@@ -38,6 +38,8 @@ CLOCK_SKEW = timedelta(seconds=60)
 """How far a load generator's clock may be ahead; later times are not believed, or they would put deadlines off."""
 MAX_KEPT_PASSES = 400
 NO_LOG = LoadLog()
+HELD_SECONDS = 60.0
+"""Until a run that holds nothing is looked at again: what sets it going is a change of the run itself."""
 CREATING, WAITING = "creating the server pod", "waiting for a node"
 
 
@@ -52,6 +54,8 @@ class Evidence:
     rejection_is_final: bool = False
     server_head: str | None = None
     """The beginning of the server's log, which attests what it runs; None: not read, or not to be had."""
+    unread: bool = False
+    """Whether a log that is wanted could not be had."""
 
 
 @dataclass(frozen=True)
@@ -184,11 +188,7 @@ class _Step:
     def loss(self, server: Pod | None) -> str | None:
         """Why the attempt is lost through no fault of variant or server."""
         load, log = self.children.load, self.evidence.load_log
-        if (
-            load
-            and self.children.finished
-            and (log.readable or verdicts.ended_within(load, verdicts.LOG_GRACE, self.now))
-        ):
+        if load and self.children.finished and (log.readable or self.late):
             return None  # All is measured; what happens to the pods now does not matter.
         if server is None:
             name = self.status.server.name if self.status.server else ""
@@ -208,8 +208,9 @@ class _Step:
         found = mismatch(self.run.spec, self.attested, self.evidence.load_log.server) if self.attested else None
         if found:
             return found  # Whatever was measured is something else.
-        if load is not None and load.ended and self.unread_for_now(load):
-            return None
+        served = self.children.server is not None and self.status.times.ready
+        if load is not None and load.ended and served and self.attested is None and self.late:
+            return None  # Before the server's pod goes away, and its log with it.
         if load is not None and load.ended:
             return verdicts.load_ended(
                 load,
@@ -219,12 +220,13 @@ class _Step:
                 self.run.spec.load,
                 self.current_passes(),
                 self.now,
+                late=self.late,
             )
         if server is None:
             return None
         if server.ended:
             ready = bool(self.status.times.ready)
-            return verdicts.server_ended(server, self.evidence.server_log, self.now, ready=ready)
+            return verdicts.server_ended(server, self.evidence.server_log, ready=ready, late=self.late)
         waited = (self.now, CONFIGURATION_GRACE, limits, self.status.times.blocked)
         blocked = verdicts.unreachable(server, self.run.spec.engine.args) or verdicts.cannot_start(server, *waited)
         if blocked is None and load is not None:
@@ -234,17 +236,15 @@ class _Step:
         if deadlines.start_overdue(self.run.status, server, limits, self.now):
             return verdicts.start_timeout(server, self.evidence.server_log, limits)
         missing = deadlines.load_pod_overdue(self.status, self.children, limits, self.now)
-        passes = len(self.current_passes())
-        return missing or deadlines.load_timeout(self.status, self.events(), passes, limits, self.now)
+        if missing or self.late:
+            return missing  # What the load generator has finished stands in its log alone.
+        return deadlines.load_timeout(self.status, self.events(), len(self.current_passes()), limits, self.now)
 
-    def unread_for_now(self, load: Pod) -> bool:
-        """Whether to ask once more for the log of a server that has served, before its pod and log go away."""
-        return (
-            self.attested is None
-            and self.children.server is not None
-            and bool(self.status.times.ready)
-            and verdicts.ended_within(load, verdicts.LOG_GRACE, self.now)
-        )
+    @property
+    def late(self) -> bool:
+        """Whether a log could not be had, and is asked for again."""
+        since = self.status.times.unread
+        return since is not None and self.now - times.parse(since) < verdicts.LOG_GRACE
 
     def lost(self, why: str, untold: Outcome | None = None) -> Decision:
         """Try again under the next attempt's number, or give up: as Evicted, or with the verdict of what was untold."""
@@ -270,7 +270,8 @@ class _Step:
             return self.decision(stage, f"{why}; freeing the pods", requeue=0.2)
         # The time until it goes on is none that limits.scheduleTimeout counts.
         self.status = self.status.model_copy(update={"times": StageTimes()})
-        return self.decision(stage, why, removals.stale(self.children))
+        stale = removals.stale(self.children)
+        return self.decision(stage, why, stale, requeue=POLL_SECONDS if stale else HELD_SECONDS)
 
     def next_attempt(self) -> None:
         """Leave the current children behind: their attempt number makes them stale."""
@@ -367,6 +368,7 @@ class _Step:
         }
         blocked = any(pod and pod.waiting and pod.waiting.missing for pod in (server, load))
         update["blocked"] = (old.blocked or times.render(self.now)) if blocked else None
+        update["unread"] = (old.unread or times.render(self.now)) if self.evidence.unread else None
         self.status = self.status.model_copy(
             update={
                 "server": ServerPod(name=server.name, uid=server.uid, node=server.node)

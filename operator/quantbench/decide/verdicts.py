@@ -19,7 +19,7 @@ SERVER_FAULTS = frozenset({"ServerDied", "ServerNotReady"})
 SERVER_END_GRACE = timedelta(seconds=10)
 """How long to wait for a dead server's pod to show how it ended."""
 LOG_GRACE = timedelta(seconds=60)
-"""How long to ask again for the log of an ended container: a busy kubelet answers late, and the log decides."""
+"""How long to ask again for a log that cannot be had: a busy kubelet answers late, and the log decides."""
 
 UNTOLD = frozenset({"ServerDied", "LogUnavailable"})
 """Reasons of verdicts that may be a node's doing as well as the variant's: Kubernetes takes minutes to say that a node
@@ -47,12 +47,12 @@ def ended_within(pod: Pod, grace: timedelta, now: datetime) -> bool:
     return finished is not None and abs(now - times.parse(finished)) < grace
 
 
-def server_ended(server: Pod, log: str | None, now: datetime, *, ready: bool) -> Outcome | None:
-    """Why the server stopped; None to ask again for its log (None: it could not be had)."""
+def server_ended(server: Pod, log: str | None, *, ready: bool, late: bool = False) -> Outcome | None:
+    """Why the server stopped; None to ask again for its log (None: it could not be had) while that is ``late``."""
     ended = server.terminated
     if ended and ended.reason in NEVER_STARTED:
         return _never_started(ended)
-    if log is None and ended_within(server, LOG_GRACE, now):
+    if log is None and late:
         return None
     where = "under load" if ready else "while starting"
     if server.failed_init:
@@ -125,21 +125,25 @@ def load_ended(
     plan: RunLoadPlan,
     passes: Sequence[Pass],
     now: datetime,
+    *,
+    late: bool = False,
 ) -> Outcome | None:
-    """The verdict once the load generator has ended; None to wait for its log, or for the server's end to show."""
+    """The verdict once the load generator has ended; None to wait for a log that is ``late``, or for the server's end
+    to show.
+    """
     if load.failed_init:
         return failed("RunnerNotInstalled", load.failed_init.message or "the init container of the load pod failed")
     ended = load.terminated
     if ended and ended.reason == "OOMKilled":
         hint = "raise engine.podTemplate.loadResources.limits.memory"
         return failed("LoadOutOfMemory", "the load generator exceeded its memory limit", hint=hint)
-    if not log.readable and ended_within(load, LOG_GRACE, now):
+    if not log.readable and late:
         return None
     fault = check_complete(log, ended.message if ended else None)
     if fault is None:
         return _measured(plan, passes, log, server_log)
     if server and server.ended:
-        return server_ended(server, server_log, now, ready=bool(passes) or log.ready)
+        return server_ended(server, server_log, ready=bool(passes) or log.ready, late=late)
     if fault.reason in SERVER_FAULTS and ended_within(load, SERVER_END_GRACE, now):
         return None
     return _silent(fault, server_log) if fault.reason == "ServerDied" else _load_fault(fault)
@@ -229,8 +233,10 @@ def cannot_start(
 
 
 def unreachable(server: Pod, args: Sequence[str]) -> Outcome | None:
-    """A server that listens on IPv4 in a pod whose address is an IPv6 one: neither probe nor load ever reach it."""
-    if ":" not in (server.address or "") or IPV6_HOST in args:
+    """A server that listens on IPv4 in a pod whose address is an IPv6 one: neither probe nor load ever reach it,
+    unless its image does otherwise.
+    """
+    if server.ready_at or ":" not in (server.address or "") or IPV6_HOST in args:
         return None
     message = f"pod {server.name} has the IPv6 address {server.address}, and its server listens on IPv4"
     return failed("IPv6Address", message, hint=f"add {IPV6_HOST} to engine.args")

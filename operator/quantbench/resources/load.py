@@ -7,7 +7,6 @@ from quantbench.api.run import QuantBenchmarkRunSpec
 from quantbench.resources import labels
 from quantbench.resources.pods import RUNNER_PATH, amounts, child_labels, container, metadata, pod_spec
 from quantbench.resources.programs import RunnerImage, bring
-from quantbench.resources.server import CONTAINER as SERVER
 from quantbench.resources.server import GPU_MONITOR_PORT, PORT, longest_life
 from quantbench.results import prompts, warmup_prompts
 
@@ -51,7 +50,12 @@ def load_job(
     bring("loadrunner", pod, runner)
     head: JsonObject = {"labels": child_labels(run_name, spec, attempt, labels.LOAD)}
     # The API server refuses annotations of a container that the pod does not have.
-    annotations = {key: value for key, value in template.annotations.items() if not key.endswith(f"/{SERVER}")}
+    ours = {one["name"] for one in (*pod["initContainers"], *pod["containers"])}
+    annotations = {
+        key: value
+        for key, value in template.annotations.items()
+        if not key.startswith("container.") or key.rpartition("/")[2] in ours
+    }
     if annotations:
         head["annotations"] = annotations
     return {
