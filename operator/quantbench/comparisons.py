@@ -24,6 +24,10 @@ from quantbench.statistics.looks import ERROR_RATE, Course, Rule, begin, look, s
 
 KEPT_UP = 0.95
 """Share of the asked request rate that a server must serve for the rate to be what sets its throughput."""
+ALL_SLOTS = 0.9
+"""Share of ``maxConcurrency`` that is in flight, in the mean, where the client holds requests back."""
+LONG_TTFT = 0.1
+"""Share of the time of sending that a mean TTFT must take to be a backlog: most of a shorter one may be prefill."""
 
 
 def starts_of(runs: Iterable[Run]) -> list[Start]:
@@ -40,15 +44,20 @@ def fell_behind(load: Load, passes: Sequence[Pass]) -> bool:
 
     The answers to the last requests make any pass longer than its sending, so that less than the rate is no proof. A
     backlog is: where requests come a share s faster than they are served, the last one waits for s of the time of
-    sending, and the mean one for half of that.
+    sending, and the mean one for half of that. Under a limit of concurrency they wait in the client.
     """
-    rate = float(load.request_rate)
+    rate, slots = float(load.request_rate), load.max_concurrency
 
     def behind(measured: Pass) -> bool:
+        served = measured.requests_per_second
+        if served >= KEPT_UP * rate:
+            return False
+        in_flight = served * (measured.e2el_milliseconds.mean or 0.0) / 1000  # Little's law
+        if slots and in_flight >= ALL_SLOTS * slots:
+            return True
         queue, ttft = measured.server.mean_queue_milliseconds, measured.ttft_milliseconds.mean
-        waited = queue if queue is not None else ttft
-        backlog = waited is None or waited / 1000 >= (1 - KEPT_UP) / 2 * measured.asked / rate
-        return measured.requests_per_second < KEPT_UP * rate and backlog
+        waited, least = (ttft, LONG_TTFT) if queue is None else (queue, (1 - KEPT_UP) / 2)
+        return waited is None or waited / 1000 >= least * measured.asked / rate
 
     return 2 * sum(map(behind, passes)) > len(passes)
 

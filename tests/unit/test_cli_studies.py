@@ -128,6 +128,13 @@ def test_a_file_may_be_packed(export: Path, tmp_path: Path, monkeypatch: pytest.
     packed = tmp_path / "study.json.gz"
     packed.write_bytes(gzip.compress(export.read_bytes()))
     assert read.read_path(packed) == finished()
+    folder = tmp_path / "results"
+    assert quantbench("export", export, "--format", "vllm", "--to", folder).exit_code == 0
+    plain = read.read_path(folder)
+    for file in [*folder.rglob("*.json")]:
+        file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+        file.unlink()
+    assert read.read_path(folder).benchmark.status.cells == plain.benchmark.status.cells
     packed.write_bytes(packed.read_bytes()[:-9])
     with pytest.raises(ExportError, match=r"study.json.gz: Compressed file ended"):
         read.read_path(packed)

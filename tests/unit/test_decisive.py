@@ -24,7 +24,15 @@ RATE = 50.0
 
 
 def figures_of(
-    measured: Pass, *, rate: float, ttft: float, tpot: float, queue: float | None, wobble: float, tps: float
+    measured: Pass,
+    *,
+    rate: float,
+    ttft: float,
+    tpot: float,
+    queue: float | None,
+    wobble: float,
+    tps: float,
+    e2el: float = 1_000.0,
 ) -> Pass:
     """A pass with these figures [ms, requests/s, tokens/s]."""
     return measured.model_copy(
@@ -33,6 +41,7 @@ def figures_of(
             "total_tokens_per_second": tps * wobble,
             "ttft_milliseconds": measured.ttft_milliseconds.model_copy(update={"mean": ttft * wobble}),
             "tpot_milliseconds": measured.tpot_milliseconds.model_copy(update={"mean": tpot * wobble}),
+            "e2el_milliseconds": measured.e2el_milliseconds.model_copy(update={"mean": e2el * wobble}),
             "server": measured.server.model_copy(update={"mean_queue_milliseconds": queue}),
         }
     )
@@ -108,6 +117,23 @@ def test_one_variant_that_falls_behind_decides_for_its_load(queue: float | None)
     assert {row(found, name).decided_by for name in figures} == {Metric.THROUGHPUT}
     # Its requests waited while others decoded: a TPOT shorter than the baseline's is no speed.
     assert row(found, "awq").difference is Difference.SLOWER
+
+
+def test_requests_that_the_client_holds_back_are_a_backlog_too() -> None:
+    """Under a limit of concurrency the server's queue stays empty, whatever the rate."""
+    full = {"bf16": OVER["bf16"] | {"queue": 2.0, "ttft": 50.0, "e2el": 1_600.0},
+            "fp8": OVER["fp8"] | {"queue": 2.0, "ttft": 50.0, "e2el": 800.0}}  # fmt: skip
+    capped = spec_of("bf16", "fp8", loads=[{"name": "r50", "requestRate": RATE, "maxConcurrency": 32}])
+    found = study(capped, {"r50": full})
+    assert (row(found, "fp8").decided_by, row(found, "fp8").difference) == (Metric.THROUGHPUT, Difference.FASTER)
+    # With slots to spare it is the last answers that made the pass longer.
+    spare = {name: figures | {"e2el": 500.0} for name, figures in KEPT.items()}
+    assert row(study(capped, {"r50": spare}), "fp8").decided_by is Metric.TPOT
+
+
+def test_long_prompts_are_no_backlog_where_the_queue_is_not_known() -> None:
+    prefill = {name: figures | {"queue": None, "ttft": 600.0} for name, figures in KEPT.items()}
+    assert row(study(rated(), {"r50": prefill}), "fp8").decided_by is Metric.TPOT
 
 
 def test_no_crossover_where_a_rate_exceeds_the_capacity() -> None:

@@ -73,6 +73,7 @@ SECRET_VARIABLES = {
 }
 PLAIN_VARIABLES = {
     "TOKENIZERS_PARALLELISM": "false",
+    "VLLM_MAX_TOKENS_PER_EXPERT_FUSED_MOE": "8192",
     "NO_PROXY": "10.0.0.0/8,.svc",
     "HF_HOME": "/cache/hf_datasets",
     "PYTHONPATH": "/keys:/a@b",
@@ -99,7 +100,12 @@ def test_credentials_are_known_by_name_place_and_form() -> None:
 @pytest.mark.parametrize(
     ("given", "shown"),
     [
-        (["--api_key", "geheim", "geheim", "--x", "y"], ["--api_key", REDACTED, REDACTED, "--x", "y"]),
+        (["--api_key", "geheim", "geheim", "-tp", "4"], ["--api_key", REDACTED, REDACTED, "-tp", "4"]),
+        (
+            ["Basic block 7 failed: hf_quantizerBitsAndBytes4bit"],
+            ["Basic block 7 failed: hf_quantizerBitsAndBytes4bit"],
+        ),
+        (["oci://vllm@sha256:00"], ["oci://vllm@sha256:00"]),
         (["--api-key geheim"], [f"--api-key {REDACTED}"]),
         (["--loader.secret_key=geheim"], [f"--loader.secret_key={REDACTED}"]),
         (["--endpoint", "grpc://u:geheim@otel:4317"], ["--endpoint", f"grpc://{REDACTED}@otel:4317"]),
@@ -406,6 +412,16 @@ def test_what_differs_between_samples_is_one_load() -> None:
     assert [p.valid for p in study_of_results("x", files).runs[0].status.passes] == [True, True, True, False]
 
 
+@pytest.mark.parametrize("tokens", [0, 90_000])
+def test_a_damaged_variant_keeps_no_other_from_being_read(tokens: int) -> None:
+    """It runs on, or says nothing; a model that generates nothing has no output at all."""
+    damaged = RESULT | {"label": "awq", "total_output_tokens": tokens}
+    files = [("a.json", RESULT | {"label": "bf16"}), ("b.json", damaged), ("c.json", damaged)]
+    good, bad = study_of_results("x", files).runs
+    assert good.status.passes[0].valid
+    assert [one.valid for one in bad.status.passes] == [tokens > 0] * 2
+
+
 @pytest.mark.parametrize("rate", [None, "inf"])
 def test_a_rate_that_is_not_told_is_none(rate: str | None) -> None:
     (load,) = study_of_results("x", [("a.json", RESULT | {"request_rate": rate})]).benchmark.spec.loads
@@ -441,8 +457,22 @@ def test_what_its_study_left_out_does_not_come_back_as_a_figure() -> None:
 
     back = study_of_results("again", results_of(Study(study.benchmark, tuple(map(wrong, study.runs)))))
     assert {row.total_tokens_per_second < 1e4 for cell in back.benchmark.status.cells for row in cell.loads} == {True}
-    assert {p.invalid_reason for p in back.runs[0].status.passes} == {None, "PrefixCacheHit", "EarlierAttempt"}
+    assert {p.invalid_reason for p in back.runs[0].status.passes} == {None, "PrefixCacheHit"}
     assert {row.passes for cell in back.benchmark.status.cells for row in cell.loads} == {1, 2}
+
+
+def test_an_attempt_that_was_lost_is_no_part_of_the_next() -> None:
+    study = finished(spec_of(starts=1))
+    first, *others = study.runs
+    lost, *rest = first.status.passes
+    passes = (lost, *(one.model_copy(update={"attempt": 2}) for one in (lost, *rest)))
+    retried = dataclasses.replace(first, status=first.status.model_copy(update={"passes": passes, "attempt": 2}))
+    files = results_of(Study(study.benchmark, (retried, *others)))
+    back = study_of_results("again", files)
+    assert figures_of(back) == figures_of(study)
+    assert {str(run.status.verdict.name) for run in back.runs if run.status.verdict} == {"Measured"}
+    with pytest.raises(ExportError, match="x: only passes of attempts that were lost"):
+        study_of_results("x", [one for one in files if one[1]["quantbench_valid"] != "true"])
 
 
 def test_runs_that_do_not_count_do_not_come_back_as_figures() -> None:

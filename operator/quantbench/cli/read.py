@@ -101,7 +101,8 @@ def read_path(path: Path, baseline: str | None = None, *, with_runs: bool = True
         ExportError: it cannot be read.
     """
     if path.is_dir():
-        files = sorted(found for found in path.rglob("*.json") if found.is_file())[: MOST_FILES + 1]
+        found = (file for form in ("*.json", "*.json.gz") for file in path.rglob(form))
+        files = sorted(file for file in found if file.is_file())[: MOST_FILES + 1]
         if len(files) > MOST_FILES:
             raise ExportError(f"{path}: more than {MOST_FILES} files")
         documents = [(str(file.relative_to(path)), _json(file)) for file in files]

@@ -14,11 +14,11 @@ from quantbench.observe import Benchmark, Run
 
 REDACTED = "REDACTED"
 _NAME = r"SECRET|PASSW|CREDENTIAL|AUTH|API_?KEY|ACCESS_?KEY|(?:^|_)(?:KEY|PASS|PAT)(?:_|$)"
-_SECRET_VARIABLE = re.compile(rf"{_NAME}|TOKEN(?!IZER)", re.IGNORECASE)
+_SECRET_VARIABLE = re.compile(rf"{_NAME}|TOKEN(?!IZER|S_PER)", re.IGNORECASE)
 _SECRET_ARGUMENT = re.compile(rf"{_NAME}|TOKEN$", re.IGNORECASE)
 """Arguments of vLLM have many tokens that are no secrets: --max-num-batched-tokens, --return-tokens-as-token-ids."""
 _ARGUMENT = re.compile(r"(--[\w.-]+)(?:(=|\s+)(.+))?", re.DOTALL)
-_IN_TEXT = re.compile(r"(?P<url>://)[^\s/\"'<>]+@|^(?:Bearer|Basic)\s.+|\bhf_[A-Za-z0-9]{16,}", re.DOTALL)
+_IN_TEXT = re.compile(r"(?P<url>://)[^\s/\"'<>]+@(?!sha256:)|^(?:Bearer|Basic)\s+\S+$|\bhf_[A-Za-z0-9]{30,}")
 """User and password of an address, the value of an HTTP Authorization header, a token of the Hugging Face Hub."""
 _NUMBERS = frozenset({int, float, bool, type(None), Latency, ServerCounters, ClientHealth, GPUSamples, ColdStart})
 """Most of what a study holds; none of it is free text."""
@@ -70,6 +70,7 @@ def _items(items: Iterable[Any]) -> Iterator[Any]:
             hide = secret and between is None
             yield f"{name}{between}{REDACTED}" if secret and between else without_secrets(item)
         else:
+            hide = hide and not str(item).startswith("-")
             yield REDACTED if hide else without_secrets(item)
 
 

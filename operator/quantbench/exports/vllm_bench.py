@@ -20,7 +20,7 @@ from quantbench.api.base import JsonObject
 from quantbench.api.benchmark import MAX_STARTS, Load, QuantBenchmarkSpec
 from quantbench.api.conditions import Condition, ConditionType, Reason
 from quantbench.api.names import Verdict
-from quantbench.api.run import Latency, Pass, QuantBenchmarkRunStatus
+from quantbench.api.run import Latency, Pass, QuantBenchmarkRunStatus, ServerCounters
 from quantbench.api.status import QuantBenchmarkStatus
 from quantbench.effective import counts
 from quantbench.exports.document import field_errors
@@ -32,8 +32,12 @@ from quantbench.statistics import headline
 
 UNKNOWN = "unknown"
 TARGET = "imported"
+EARLIER = "false: EarlierAttempt"
 _NEEDED = ("duration", "completed", "total_input_tokens", "total_output_tokens", "total_token_throughput")
-_OPTIONAL = ("num_prompts", "failed", "max_concurrency", "output_throughput", "request_throughput", "burstiness")
+_OPTIONAL = (
+    "num_prompts", "failed", "max_concurrency", "output_throughput", "request_throughput", "burstiness",
+    "quantbench_mean_queue_ms",
+)  # fmt: skip
 _SWEEP = re.compile(r"(?:SERVE--(?P<serve>.*?))?-?(?:BENCH--(?P<bench>.*))?", re.DOTALL)
 _LATENCIES = {"ttft": "ttft_milliseconds", "tpot": "tpot_milliseconds", "itl": "itl_milliseconds",
               "e2el": "e2el_milliseconds"}  # fmt: skip
@@ -94,6 +98,7 @@ def to_result(run: Run, measured: Pass) -> JsonObject:
         "quantbench_load": measured.load,
         "quantbench_block": str(run.spec.block),
         "quantbench_valid": _validity(run, measured),
+        "quantbench_mean_queue_ms": measured.server.mean_queue_milliseconds,
     }
 
 
@@ -102,7 +107,7 @@ def _validity(run: Run, measured: Pass) -> str:
     if not measured.valid:
         return f"false: {measured.invalid_reason}"
     if measured.attempt != run.status.attempt:
-        return "false: EarlierAttempt"
+        return EARLIER
     return f"false: {run.status.verdict.name}" if run.status.verdict and not counts(run) else "true"
 
 
@@ -121,6 +126,10 @@ def study_of_results(name: str, files: Sequence[tuple[str, Mapping[str, Any]]], 
         ExportError: files that are no results, one name for two checkpoints, runs or amounts of work, or more variants,
             loads or repeats than a study holds.
     """
+    # An attempt that was lost is no part of the start that followed.
+    files = [(path, document) for path, document in files if document.get("quantbench_valid") != EARLIER]
+    if not files:
+        raise ExportError(f"{name}: only passes of attempts that were lost")
     parents = {PurePosixPath(path).parent.as_posix() for path, _ in files}
     starts: dict[_Start, dict[str, list[Mapping[str, Any]]]] = {}
     loads: dict[str, Load] = {}
@@ -188,8 +197,11 @@ def _told(path: str, document: Mapping[str, Any], start: _Start, load: Load) -> 
     if asked is not None:
         yield own, "num_prompts", str(asked)
     if completed and completed == asked:
-        for key in ("total_input_tokens", "total_output_tokens"):
-            yield own, f"{key} per request", document[key] / completed
+        yield own, "total_input_tokens per request", document["total_input_tokens"] / completed
+        if document["total_output_tokens"]:
+            # Variants may differ here: a damaged one runs on, or says little.
+            key = "total_output_tokens per request"
+            yield f"{own} of variant {variant!r}", key, document["total_output_tokens"] / completed
     if "quantbench_run" in document:
         # A study that was measured twice has runs of the same names.
         run = f"{document['quantbench_run']} in {PurePosixPath(path).parent}"
@@ -197,7 +209,7 @@ def _told(path: str, document: Mapping[str, Any], start: _Start, load: Load) -> 
 
 
 def _alike(one: str | float, other: str | float) -> bool:
-    if isinstance(one, float) and isinstance(other, float):
+    if isinstance(one, float) and isinstance(other, float) and one != other:
         return max(one, other) < _OTHER_LENGTHS * min(one, other)
     return one == other
 
@@ -375,6 +387,7 @@ def _pass(load: Load, repeat: int, document: Mapping[str, Any]) -> Pass:
         total_tokens_per_second=document["total_token_throughput"],
         output_tokens_per_second=document.get("output_throughput") or 0.0,
         requests_per_second=document.get("request_throughput") or 0.0,
+        server=ServerCounters(mean_queue_milliseconds=document.get("quantbench_mean_queue_ms")),
         **latencies,
     )
 
