@@ -189,7 +189,8 @@ class Job:
     attempt: int
     created_at: str
     deleting_at: str | None
-    failed: str | None
+    over: str | None
+    """Why it makes no further pod, failed or complete."""
 
 
 @dataclass(frozen=True)
@@ -365,17 +366,17 @@ def read_pod(raw: JsonObject) -> Pod:
 def read_job(raw: JsonObject) -> Job:
     """The facts of a load Job."""
     metadata = mapping(raw, "metadata")
-    failed = None
+    over = None
     for condition in mappings(mapping(raw, "status"), "conditions"):
-        if condition.get("type") == "Failed" and condition.get("status") == "True":
-            failed = f"{condition.get('reason', '')}: {condition.get('message', '')}".strip(": ")
+        if condition.get("type") in ("Failed", "Complete") and condition.get("status") == "True":
+            over = f"{condition.get('reason', '')}: {condition.get('message', '')}".strip(": ")
     return Job(
         name=str(metadata.get("name", "")),
         uid=str(metadata.get("uid", "")),
         attempt=_attempt(raw),
         created_at=str(metadata.get("creationTimestamp", "")),
         deleting_at=moment(metadata, "deletionTimestamp"),
-        failed=failed,
+        over=over,
     )
 
 

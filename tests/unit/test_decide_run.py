@@ -231,7 +231,7 @@ def test_a_released_run_removes_what_reappears() -> None:
         ((LOADING[0], job(), pod(labels.LOAD, waiting("ErrImageNeverPull", "not present"))), {}, ("ImageUnavailable", "ErrImageNeverPull")),
         ((LOADING[0], job(), pod(labels.LOAD, waiting("CreateContainerConfigError", "no secret"))), {"now": 99, "status": {"times": {"blocked": at(38)}}}, ("Failed", "CreateContainerConfigError")),
         ((LOADING[0], job(), pod(labels.LOAD, scheduled=None)), {"now": 901}, ("Unschedulable", "NoNodeForLoad")),
-        ((pod(state=terminated(1)), job(failed="BackoffLimitExceeded")), {}, ("Failed", "Unknown")),
+        ((pod(state=terminated(1)), job(over="BackoffLimitExceeded")), {}, ("Failed", "Unknown")),
         (LOADING, {"now": 1841}, ("TimedOut", "LoadTimeout")),
         ((LOADING[0], job(), pod(labels.LOAD, terminated(1, until=60))), {"now": 61}, ("Failed", "ResultMissing")),
         ((LOADING[0], job(), pod(labels.LOAD, terminated(137, "OOMKilled"))), {"now": 61}, ("Failed", "LoadOutOfMemory")),
@@ -334,8 +334,9 @@ LOSSES = {
     "server deleted": ((deleted(LOADING[0], 60), job()), RECORDED),
     "server deleted, and ended by that": ((deleted(pod(state=terminated(143, until=61)), 60), job()), RECORDED),
     "load deleted": ((LOADING[0], job(), deleted(LOADING[2], 60)), RECORDED),
-    # A Job that tries nothing again fails without a pod only where the pod was removed.
-    "load gone": ((LOADING[0], job(failed="BackoffLimitExceeded")), RECORDED),
+    # A Job that tries nothing again is over without a pod only where the pod was removed.
+    "load gone, and done": ((LOADING[0], job(over="CompletionsReached")), RECORDED),
+    "load gone": ((LOADING[0], job(over="BackoffLimitExceeded")), RECORDED),
     "server gone": ((job(),), RECORDED),
     "server replaced": ((LOADING[0],), {"server": {"name": "demo-bf16-s1", "uid": "another"}}),
     "job gone": ((LOADING[0],), {**RECORDED, "loadJob": "demo-bf16-l1"}),

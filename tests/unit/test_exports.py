@@ -468,6 +468,8 @@ def test_an_attempt_that_was_lost_is_no_part_of_the_next() -> None:
     passes = (lost, *(one.model_copy(update={"attempt": 2}) for one in (lost, *rest)))
     retried = dataclasses.replace(first, status=first.status.model_copy(update={"passes": passes, "attempt": 2}))
     files = results_of(Study(study.benchmark, (retried, *others)))
+    words = [to_report(study, retried, one)["run"]["keywords"][-1] for one in passes[:2]]
+    assert words == ["invalid: EarlierAttempt", "valid"]
     back = study_of_results("again", files)
     assert figures_of(back) == figures_of(study)
     assert {str(run.status.verdict.name) for run in back.runs if run.status.verdict} == {"Measured"}

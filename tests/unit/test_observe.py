@@ -184,9 +184,9 @@ def test_a_native_sidecar_is_no_init_container() -> None:
 
 
 def test_jobs() -> None:
-    assert read_job(job()).failed is None
-    found = read_job(job(attempt=3, failed="BackoffLimitExceeded"))
-    assert (found.attempt, found.failed) == (3, "BackoffLimitExceeded: it failed")
+    assert read_job(job()).over is None
+    found = read_job(job(attempt=3, over="BackoffLimitExceeded"))
+    assert (found.attempt, found.over) == (3, "BackoffLimitExceeded: it is over")
 
 
 def test_owned_by_uid_not_by_name() -> None:
@@ -350,7 +350,7 @@ RICH = deleted(
     ),
     30,
 )
-JOB = job(failed="BackoffLimitExceeded")
+JOB = job(over="BackoffLimitExceeded")
 
 
 def places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:

@@ -44,9 +44,9 @@ def report(
 ) -> None:
     """Write a study's report: the answer, the matrix, charts, failures, configuration, and how to run it again.
 
-    HTML is one file that loads nothing else; it needs Matplotlib and Jinja2 (pip install 'quantbench[report]'). Values
-    that look like credentials are left out. Exit status: 0 written, 2 it cannot be written or read, 3 no such study, 4
-    the cluster did not answer.
+    HTML is one file that loads nothing else; it needs Matplotlib and Jinja2 (uv tool install '.[report]'). Values that
+    look like credentials are left out. Exit status: 0 written, 2 it cannot be written or read, 3 no such study, 4 the
+    cluster did not answer.
     """
     form = output.suffix.lower()
     if output != STANDARD_OUTPUT and form not in (*HTML, *MARKDOWN):
@@ -64,5 +64,5 @@ def _html(study: Study) -> str:
     try:
         from quantbench.report.html import to_html  # Matplotlib takes half a second, and may be missing
     except ModuleNotFoundError as error:
-        fail(Exit.WRONG_INPUT, f"HTML needs {error.name}: pip install 'quantbench[report]', or write Markdown (.md)")
+        fail(Exit.WRONG_INPUT, f"HTML needs {error.name}: uv tool install '.[report]', or write Markdown (.md)")
     return to_html(build(study, __version__))

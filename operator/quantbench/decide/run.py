@@ -198,8 +198,8 @@ class _Step:
         if load is not None and load.lost:
             return f"load pod: {load.lost}"
         job = self.children.job
-        if load is None and job and job.failed and not server.ended:
-            return f"the load pod was removed before its end was seen: {job.failed}"
+        if load is None and job and job.over and not server.ended:
+            return f"the load pod was removed before its end was seen: {job.over}"
         return None
 
     def outcome(self, server: Pod | None) -> Outcome | None:

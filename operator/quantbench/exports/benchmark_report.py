@@ -11,6 +11,7 @@ from quantbench.api.benchmark import Load
 from quantbench.api.run import Latency, Pass
 from quantbench.exports.secrets import without_secrets
 from quantbench.exports.study import Study
+from quantbench.exports.vllm_bench import left_out
 from quantbench.observe import Run
 from quantbench.plan import plan_hash
 
@@ -34,7 +35,7 @@ def to_report(study: Study, run: Run, measured: Pass) -> JsonObject:
                 "quantbench",
                 benchmark.name,
                 str(run.spec.variant.method),
-                "valid" if measured.valid else f"invalid: {measured.invalid_reason}",
+                f"invalid: {why}" if (why := left_out(run, measured)) else "valid",
             ],
         },
         "scenario": {"stack": [_engine(run)], "load": _load(study, run, load, measured)},

@@ -32,7 +32,7 @@ from quantbench.statistics import headline
 
 UNKNOWN = "unknown"
 TARGET = "imported"
-EARLIER = "false: EarlierAttempt"
+EARLIER = "EarlierAttempt"
 _NEEDED = ("duration", "completed", "total_input_tokens", "total_output_tokens", "total_token_throughput")
 _OPTIONAL = (
     "num_prompts", "failed", "max_concurrency", "output_throughput", "request_throughput", "burstiness",
@@ -97,18 +97,18 @@ def to_result(run: Run, measured: Pass) -> JsonObject:
         "quantbench_target": run.spec.target.name,
         "quantbench_load": measured.load,
         "quantbench_block": str(run.spec.block),
-        "quantbench_valid": _validity(run, measured),
+        "quantbench_valid": f"false: {why}" if (why := left_out(run, measured)) else "true",
         "quantbench_mean_queue_ms": measured.server.mean_queue_milliseconds,
     }
 
 
-def _validity(run: Run, measured: Pass) -> str:
-    """``true``, or why the pass does not count in its study."""
+def left_out(run: Run, measured: Pass) -> str | None:
+    """Why the pass does not count in its study; None where it does."""
     if not measured.valid:
-        return f"false: {measured.invalid_reason}"
+        return measured.invalid_reason or "Invalid"
     if measured.attempt != run.status.attempt:
         return EARLIER
-    return f"false: {run.status.verdict.name}" if run.status.verdict and not counts(run) else "true"
+    return str(run.status.verdict.name) if run.status.verdict and not counts(run) else None
 
 
 def study_of_results(name: str, files: Sequence[tuple[str, Mapping[str, Any]]], baseline: str | None = None) -> Study:
@@ -127,7 +127,7 @@ def study_of_results(name: str, files: Sequence[tuple[str, Mapping[str, Any]]], 
             loads or repeats than a study holds.
     """
     # An attempt that was lost is no part of the start that followed.
-    files = [(path, document) for path, document in files if document.get("quantbench_valid") != EARLIER]
+    files = [(path, document) for path, document in files if document.get("quantbench_valid") != f"false: {EARLIER}"]
     if not files:
         raise ExportError(f"{name}: only passes of attempts that were lost")
     parents = {PurePosixPath(path).parent.as_posix() for path, _ in files}
@@ -137,11 +137,7 @@ def study_of_results(name: str, files: Sequence[tuple[str, Mapping[str, Any]]], 
     for path, document in files:
         _check(path, document)
         variant, load_name = _place(PurePosixPath(path), document, several=len(parents) > 1)
-        try:
-            load = _load(load_name, document)
-        except (ValidationError, ValueError) as error:
-            said = field_errors(error, "load") if isinstance(error, ValidationError) else str(error)
-            raise ExportError(f"{path}: {said}") from error
+        load = _load(path, load_name, document)
         start = (variant, _slug(str(document.get("quantbench_target") or TARGET)), _block(path, document))
         for what, key, value in _told(path, document, start, load):
             first, other = known.setdefault((what, key), (path, value))
@@ -245,17 +241,21 @@ def _load_name(document: Mapping[str, Any]) -> str:
     return "-".join(parts) or "saturated"
 
 
-def _load(name: str, document: Mapping[str, Any]) -> Load:
+def _load(path: str, name: str, document: Mapping[str, Any]) -> Load:
     rate = _rate(document)
-    return Load.model_validate(
-        {
-            "name": name,
-            "requestRate": rate if rate == "inf" else f"{float(rate):.6f}".rstrip("0").rstrip("."),
-            "maxConcurrency": document.get("max_concurrency"),
-            "burstiness": document.get("burstiness") or 1.0,
-            "numPrompts": document.get("num_prompts") or document["completed"] or 1,
-        }
-    )
+    try:
+        return Load.model_validate(
+            {
+                "name": name,
+                "requestRate": rate if rate == "inf" else f"{float(rate):.6f}".rstrip("0").rstrip("."),
+                "maxConcurrency": document.get("max_concurrency"),
+                "burstiness": document.get("burstiness") or 1.0,
+                "numPrompts": document.get("num_prompts") or document["completed"] or 1,
+            }
+        )
+    except ValueError as error:
+        said = field_errors(error, "load") if isinstance(error, ValidationError) else str(error)
+        raise ExportError(f"{path}: {said}") from error
 
 
 def _spec(

@@ -88,7 +88,7 @@ def pod(
     return stored(merged(raw, changes or {}))
 
 
-def job(*, attempt: int = 1, failed: str | None = None, created: float = 8) -> JsonObject:
+def job(*, attempt: int = 1, over: str | None = None, created: float = 8) -> JsonObject:
     """A load Job."""
     raw: JsonObject = {
         "apiVersion": "batch/v1",
@@ -98,8 +98,9 @@ def job(*, attempt: int = 1, failed: str | None = None, created: float = 8) -> J
             "uid": f"job-{attempt}",
         },
     }
-    if failed:
-        raw["status"] = {"conditions": [{"type": "Failed", "status": "True", "reason": failed, "message": "it failed"}]}
+    if over:
+        kind = "Complete" if over == "CompletionsReached" else "Failed"
+        raw["status"] = {"conditions": [{"type": kind, "status": "True", "reason": over, "message": "it is over"}]}
     return stored(raw)
 
 
