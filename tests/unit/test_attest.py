@@ -296,7 +296,7 @@ def decide(
     *raws: JsonObject, head: str | None, now: float, load_log: str = "", status: JsonObject | None = None
 ) -> Decision:
     of = run(STUDY, status=status)
-    evidence = Evidence(parse_log(load_log), "", server_head=head)
+    evidence = Evidence(parse_log(load_log), "", server_head=head, unread=head is None)
     return decide_run(of, seen(*raws, attempt=of.status.attempt), evidence, RUNNER, later(now))
 
 
@@ -359,8 +359,9 @@ def test_a_log_that_cannot_be_read_fails_nothing() -> None:
     status = status_of(decide(*SERVING, head=None, now=45))
     assert (status.attestation, status.verdict) == (None, None)
     # The pass is done; the log may still come, so it is asked for again for a minute.
-    assert status_of(decide(*DONE, head=None, now=121, load_log=text(GOOD))).verdict is None
-    status = status_of(decide(*DONE, head=None, now=185, load_log=text(GOOD)))
+    late = decide(*DONE, head=None, now=121, load_log=text(GOOD))
+    assert status_of(late).verdict is None
+    status = status_of(decide(*DONE, head=None, now=185, load_log=text(GOOD), status=late.status))
     assert status.verdict is not None
     assert status.verdict.name is Verdict.MEASURED
     assert "not attested" in status.verdict.message
