@@ -1,6 +1,5 @@
 """How ratios are written, and the answer of a study in a sentence."""
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -53,7 +52,7 @@ def metric_of(load: Load, row: LoadResult) -> Metric:
     if row.decided_by is not None:
         return row.decided_by
     # Rows written before they said so were judged by TPOT at every fixed rate.
-    judged_by_time = not math.isinf(float(load.request_rate)) and row.mean_tpot_milliseconds is not None
+    judged_by_time = load.paced and row.mean_tpot_milliseconds is not None
     return Metric.TPOT if judged_by_time else Metric.THROUGHPUT
 
 

@@ -5,7 +5,6 @@ next one holds the baseline, the control and the variants that more starts would
 The look at block k uses blocks up to k only, so whatever process asks, whenever, the answer is the same.
 """
 
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -142,7 +141,7 @@ class Comparisons:
 
         Only blocks up to the first look are asked, so that what later ones bring changes no word that was said.
         """
-        if math.isinf(float(load.request_rate)):
+        if not load.paced:
             return Metric.THROUGHPUT
         first = self.rule.first
         for name in self.names:
@@ -234,7 +233,7 @@ class Comparisons:
         rows = []
         for place, load in enumerate(self.spec.loads):
             row = figures(load.name, self._starts[variant, target])
-            if row and not math.isinf(float(load.request_rate)):
+            if row and load.paced:
                 row = row.model_copy(update={"decided_by": self.decisive(target, load.name)})
             if row and variant != self.spec.baseline:
                 row = row.model_copy(update=self._compared(variant, target, place, load, complete))

@@ -171,7 +171,7 @@ def pass_seconds(spec: QuantBenchmarkSpec, load: Load, requests: int, assumption
     if assumptions.pass_seconds is not None:
         return assumptions.pass_seconds * requests / prompts(load, spec.workload)
     at_a_time = min(requests, load.max_concurrency or requests, spec.engine.max_num_seqs)
-    arriving = 0.0 if str(load.request_rate) == "inf" else requests / float(load.request_rate)
+    arriving = requests / float(load.request_rate) if load.paced else 0.0
     return max(arriving, requests / at_a_time * assumptions.request_seconds)
 
 

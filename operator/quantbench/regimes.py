@@ -83,13 +83,13 @@ def series(spec: QuantBenchmarkSpec) -> tuple[Series, ...]:
     """
     groups: dict[tuple[Axis, int | None, float], list[tuple[float, int, str]]] = {}
     for load in spec.loads:
-        if math.isinf(float(load.request_rate)):
+        if load.paced:
+            key = (Axis.REQUEST_RATE, load.max_concurrency, load.burstiness)
+            groups.setdefault(key, []).append((float(load.request_rate), 0, load.name))
+        else:
             flying = in_flight(load, spec)
             point = (float(min(flying, spec.engine.max_num_seqs)), flying, load.name)
             groups.setdefault((Axis.MAX_CONCURRENCY, None, 1.0), []).append(point)
-        else:
-            key = (Axis.REQUEST_RATE, load.max_concurrency, load.burstiness)
-            groups.setdefault(key, []).append((float(load.request_rate), 0, load.name))
     return tuple(
         Series(axis, tuple((at, name) for at, _, name in sorted(points)))
         for (axis, _, _), points in groups.items()
@@ -261,7 +261,7 @@ def saturated(spec: QuantBenchmarkSpec, under: Mapping[str, Pressure]) -> dict[s
 
 def _crowded(load: Load, spec: QuantBenchmarkSpec) -> bool:
     """More requests are in flight than the engine may run at once: the others wait, whatever the variant."""
-    return math.isinf(float(load.request_rate)) and in_flight(load, spec) > spec.engine.max_num_seqs
+    return not load.paced and in_flight(load, spec) > spec.engine.max_num_seqs
 
 
 def _queued(seen: Pressure) -> bool | None:

@@ -64,6 +64,15 @@ class Held:
         status = (self.space.run(self.variant) or {}).get("status", {})
         return bool(status.get("attempt", 1) > 1 or status.get("verdict"))
 
+    async def robbed(self, kind: str, name: str, pod: str) -> None:
+        """Delete an object of the run, and let go once the pod that ends by that is over."""
+        life = self.lab.kubelet.life(self.space.name, pod)
+        assert life is not None
+        await self.lab.api.delete(kind, self.space.name, name)
+        # Let go any earlier, the last pass could still end before the deletion reaches the node: then it counts.
+        await life.over.wait()
+        self.free.set()
+
     async def let_go(self) -> None:
         self.free.set()
         if self.stage == "Scheduling":
@@ -212,12 +221,7 @@ async def test_pod_deleted_by_someone(lab: Lab, robbed: str) -> None:
     held = await Held.at(lab, "Loading")
     space = held.space
     pod = next(seen for seen in space.ever("Pod", robbed))
-    life = lab.kubelet.life(space.name, pod.name)
-    assert life is not None
-    await lab.api.delete("Pod", space.name, pod.name)
-    # Let go any earlier, the last pass could still end before the deletion reaches the node.
-    await life.over.wait()
-    held.free.set()
+    await held.robbed("Pod", pod.name, pod.name)
     await space.until_complete()
     run = space.run(held.variant)
     assert run is not None
@@ -321,12 +325,7 @@ async def test_job_deleted_by_someone(lab: Lab) -> None:
     space = held.space
     job = next(seen for seen in space.ever("Job"))
     (load,) = space.ever("Pod", "load")
-    life = lab.kubelet.life(space.name, load.name)
-    assert life is not None
-    await lab.api.delete("Job", space.name, job.name)
-    # Let go any earlier, the last pass could still end before the deletion reaches the node: then it counts.
-    await life.over.wait()
-    held.free.set()
+    await held.robbed("Job", job.name, load.name)
     await space.until_complete()
     assert space.verdicts()[held.variant] == "Measured/AllPassesValid"
     run = space.run(held.variant)
@@ -344,12 +343,7 @@ async def test_budget_spent_by_a_lost_server(lab: Lab) -> None:
         about="the run is told that the budget is spent",
     )
     (server,) = space.ever("Pod", "server")
-    life = lab.kubelet.life(space.name, server.name)
-    assert life is not None
-    await lab.api.delete("Pod", space.name, server.name)
-    # Let go any earlier, the last pass could still end before the deletion reaches the node.
-    await life.over.wait()
-    held.free.set()
+    await held.robbed("Pod", server.name, server.name)
     complete = await space.until_complete()
     assert space.condition("Complete")["reason"] == "BudgetSpent"
     assert (space.stage(held.variant), complete["status"]["activeRuns"]) == ("BudgetSpent", 0)

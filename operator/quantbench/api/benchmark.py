@@ -1,5 +1,6 @@
 """``QuantBenchmark``: the study a user applies. The answer is in `status`."""
 
+import math
 import re
 from typing import Annotated
 
@@ -223,6 +224,11 @@ class Load(Model):
         ge=1,
         le=MAX_REPEATS,
     )
+
+    @property
+    def paced(self) -> bool:
+        """Whether requests are sent at a fixed rate, not all at once."""
+        return not math.isinf(float(self.request_rate))
 
     model_config = {
         "json_schema_extra": kubernetes(

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from quantbench.api.base import MAX_SECONDS, Count, Model, Number, Ordinal, kubernetes, list_map, name_field, rule, text
 from quantbench.api.benchmark import MAX_PASSES, MAX_REPEATS, Argument, Load, Target, Workload
-from quantbench.api.conditions import CONDITIONS, Condition
+from quantbench.api.conditions import CONDITIONS, Condition, ConditionType
 from quantbench.api.names import Kernel, KVCacheDType, Method, Verdict
 from quantbench.api.pod import EnvVar, PodTemplate
 
@@ -342,3 +342,8 @@ class QuantBenchmarkRunStatus(Model):
         max_length=MAX_PASSES * 2,
         json_schema_extra=list_map("key"),
     )
+
+    @property
+    def complete(self) -> Condition | None:
+        """The condition that tells the stage; None before the first look."""
+        return next((one for one in self.conditions if one.type == ConditionType.COMPLETE), None)

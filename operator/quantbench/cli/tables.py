@@ -56,7 +56,7 @@ def significant(value: float | None) -> str:
 
 
 def _stage(run: Run) -> tuple[str, str]:
-    condition = next((c for c in run.status.conditions if c.type == ConditionType.COMPLETE), None)
+    condition = run.status.complete
     return (condition.reason, condition.message) if condition else ("Pending", "")
 
 

@@ -115,8 +115,9 @@ def waits_for_budget(run: Run) -> bool:
 
     Suspended in addition, it still waits for the budget.
     """
-    said = next((c.reason for c in run.status.conditions if c.type == ConditionType.COMPLETE), None)
-    return run.spec.limits.budget_spent and said in (Stage.BUDGET_SPENT, Stage.SUSPENDED)
+    said = run.status.complete
+    stages = (Stage.BUDGET_SPENT, Stage.SUSPENDED)
+    return run.spec.limits.budget_spent and said is not None and said.reason in stages
 
 
 class _Study:
@@ -265,5 +266,5 @@ class _Study:
 
 
 def _stage(run: Run) -> str:
-    condition = next((c for c in run.status.conditions if c.type == ConditionType.COMPLETE), None)
+    condition = run.status.complete
     return f"{condition.reason}, {condition.message}" if condition else "Pending"

@@ -91,7 +91,7 @@ def _load(study: Study, run: Run, load: Load, measured: Pass) -> JsonObject:
             "value": random.input_len if random else _per_request(measured.total_input_tokens, measured),
         },
     }
-    if str(load.request_rate) != "inf":
+    if load.paced:
         standardized["rate_qps"] = float(load.request_rate)
     if load.max_concurrency:
         standardized["concurrency"] = load.max_concurrency

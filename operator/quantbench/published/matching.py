@@ -88,4 +88,4 @@ def gpus_of(target: Target, study: Study) -> frozenset[str]:
 
 def all_at_once(loads: Sequence[Load]) -> Load | None:
     """The load without a bound: that of `vllm bench serve` without options."""
-    return next((load for load in loads if str(load.request_rate) == "inf" and load.max_concurrency is None), None)
+    return next((load for load in loads if not load.paced and load.max_concurrency is None), None)
